@@ -1,0 +1,123 @@
+"""Files that are never half-written: write beside, then rename; one writer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from subgrid.base.errors import SubgridError
+
+PARTIAL = ".partial"
+
+
+def partial_path(path: Path) -> Path:
+    """Where the folder ``path`` is built before it is renamed into place."""
+    return path.with_name(path.name + PARTIAL)
+
+
+@contextlib.contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals while writing below ``path`` into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise SubgridError(
+                f"cannot write to {path}: {error.strerror}; choose another folder or change its permissions"
+            ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SubgridError(
+                f"no space left while writing {path}; what was finished is kept: free some space and run the "
+                "same command again"
+            ) from error
+        raise
+
+
+def make_folder(path: Path) -> Path:
+    """Create ``path`` (and parents); raises :class:`SubgridError` if that is not allowed."""
+    with writable(path):
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    return path
+
+
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a file beside ``path``, flush it to disk and rename it into place."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writable(path):
+        try:
+            write(beside)
+            with beside.open("rb+") as handle:
+                os.fsync(handle.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` atomically."""
+    write_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as indented JSON atomically; NaN and infinity are refused (they are not JSON)."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; raises :class:`SubgridError` naming the file if it is absent or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SubgridError(f"{path} does not exist") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SubgridError(f"{path} is not valid JSON ({error}); it may be damaged: make it again") from error
+
+
+def replace_folder(built: Path, final: Path) -> None:
+    """Rename the finished folder ``built`` to ``final``, replacing what was there."""
+    with writable(final):
+        if final.exists():
+            old = final.with_name(final.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
+            final.rename(old)
+            built.rename(final)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            built.rename(final)
+
+
+@contextlib.contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Hold the lock of the folder ``path``; a second process is told at once.
+
+    Raises:
+        SubgridError: another process is writing there.
+    """
+    make_folder(path.parent)
+    lock = path.with_name(f".{path.name}.lock")
+    with writable(path), lock.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SubgridError(
+                f"another process is working on {path}; wait for it or choose another folder"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def folder_bytes(path: Path) -> int:
+    """Total size of the files below ``path``."""
+    return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())

@@ -1,0 +1,19 @@
+"""Floor 1: labelled columns of raw physical values - variables, grid, store, loader. Never imports jax."""
+
+from subgrid.columns.grid import ColumnGrid
+from subgrid.columns.loader import ColumnLoader
+from subgrid.columns.store import ColumnStore, Split, StoreWriter, open_store
+from subgrid.columns.variables import Variable, VariableSet, variable_set, variable_set_names
+
+__all__ = [
+    "ColumnGrid",
+    "ColumnLoader",
+    "ColumnStore",
+    "Split",
+    "StoreWriter",
+    "Variable",
+    "VariableSet",
+    "open_store",
+    "variable_set",
+    "variable_set_names",
+]

@@ -1,0 +1,556 @@
+"""The column store: a Zarr v3 group of raw (sample, channel) arrays, one uncompressed file per shuffle block.
+
+Layout::
+
+    store.zarr/
+      zarr.json                 attributes: format_version, grid, variables, time_step, provenance
+      <split>/inputs            float32 (sample, channel): state and boundary conditions
+      <split>/history           float32 (sample, channel): memory of the host (previous and dynamics tendencies)
+      <split>/targets           float32 (sample, channel): total tendencies and fluxes
+      <split>/terms             float32 (sample, channel), on request: tendencies of each physics term
+      <split>/time, column, weight   1-D; weight = area / sampling probability
+      <split>/<array>_{mean,std,min,max}   float64 (channel)
+      control/ ...              the host's own climate, written by the host
+
+xarray opens each split as it is. A chunk file is one block of ``block`` samples, read with one ``readinto``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subgrid.base.errors import SubgridError, UsageError
+from subgrid.base.files import make_folder, partial_path, read_json, replace_folder, writable, write_file
+from subgrid.columns.grid import ColumnGrid
+from subgrid.columns.statistics import ChannelStatistics
+from subgrid.columns.variables import Variable, VariableSet, channel_labels, offsets, variable_set
+
+FORMAT_VERSION = 1
+KIND = "subgrid column store"
+BLOCK = 16384
+#: 1-D arrays that every split carries beside its (sample, channel) arrays.
+MARKS: dict[str, np.dtype[Any]] = {
+    "time": np.dtype("<i8"),
+    "column": np.dtype("<i4"),
+    "weight": np.dtype("<f4"),
+}
+TIME_UNITS = "seconds since 1970-01-01"
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """What a store holds, fixed when it is begun.
+
+    Args:
+        grid: the columns' grid.
+        arrays: variables of each (sample, channel) array, by array name.
+        time_step: the host's step, s.
+        host: name of the model that the columns come from.
+        provenance: how the store was made (JSON-able).
+        block: samples per chunk file.
+    """
+
+    grid: ColumnGrid
+    arrays: Mapping[str, tuple[Variable, ...]]
+    time_step: float
+    host: str
+    provenance: Mapping[str, Any]
+    block: int = BLOCK
+
+    def attributes(self) -> dict[str, Any]:
+        """The root attributes of the Zarr group."""
+        return {
+            "kind": KIND,
+            "format_version": FORMAT_VERSION,
+            "host": self.host,
+            "time_step": self.time_step,
+            "block": self.block,
+            "grid": self.grid.to_dict(),
+            "arrays": {name: [v.to_dict() for v in variables] for name, variables in self.arrays.items()},
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any], path: Path) -> StoreSpec:
+        """Read back :meth:`attributes`, refusing what is not a store or of another format."""
+        if attributes.get("kind") != KIND:
+            raise SubgridError(f"{path} is not a column store (make one with `subgrid data generate`)")
+        version = attributes.get("format_version")
+        if version != FORMAT_VERSION:
+            raise SubgridError(
+                f"{path} has store format version {version}, this subgrid reads version {FORMAT_VERSION}: "
+                "make the store again or install the matching version"
+            )
+        try:
+            block = int(attributes["block"])
+            if block < 1:
+                raise ValueError(f"block is {block}")
+            return cls(
+                grid=ColumnGrid.from_dict(attributes["grid"]),
+                arrays={
+                    str(name): tuple(Variable.from_dict(v) for v in variables)
+                    for name, variables in attributes["arrays"].items()
+                },
+                time_step=float(attributes["time_step"]),
+                host=str(attributes["host"]),
+                provenance=dict(attributes["provenance"]),
+                block=block,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SubgridError(f"{path}: damaged store description ({error!r}); make the store again") from error
+
+
+def _chunk_file(folder: Path, array: str, block: int, dimensions: int) -> Path:
+    return folder / array / "c" / str(block) / "0" if dimensions == 2 else folder / array / "c" / str(block)
+
+
+class _SplitWriter:
+    """Collects the rows of one split, writes full blocks, keeps the statistics."""
+
+    def __init__(self, folder: Path, spec: StoreSpec) -> None:
+        self.folder, self.spec = folder, spec
+        levels = spec.grid.levels
+        self.dtypes: dict[str, np.dtype[Any]] = {name: np.dtype("<f4") for name in spec.arrays}
+        self.widths = {
+            name: sum(v.width(levels) for v in variables) for name, variables in spec.arrays.items()
+        }
+        self.dtypes.update(MARKS)
+        self.blocks = 0
+        self.pending: dict[str, list[NDArray[Any]]] = {name: [] for name in self.dtypes}
+        self.pending_rows = 0
+        self.statistics = {name: ChannelStatistics.empty(width) for name, width in self.widths.items()}
+
+    @property
+    def samples(self) -> int:
+        return self.blocks * self.spec.block + self.pending_rows
+
+    def append(self, rows: Mapping[str, NDArray[Any]]) -> None:
+        if set(rows) != set(self.dtypes):
+            raise SubgridError(f"a store row needs the arrays {sorted(self.dtypes)}, got {sorted(rows)}")
+        count = len(rows["time"])
+        for name, values in rows.items():
+            expected = (count, self.widths[name]) if name in self.widths else (count,)
+            if values.shape != expected:
+                raise SubgridError(f"store array '{name}': rows of shape {values.shape}, expected {expected}")
+            if name in self.widths:
+                require_finite(values, self.spec.arrays[name], self.spec.grid.levels, f"'{name}'")
+            self.pending[name].append(np.asarray(values, self.dtypes[name]))
+        self.pending_rows += count
+        while self.pending_rows >= self.spec.block:
+            self._flush(self.spec.block)
+
+    def _flush(self, rows: int) -> None:
+        for name, dtype in self.dtypes.items():
+            joined = np.concatenate(self.pending[name]) if self.pending[name] else np.empty(0, dtype)
+            block, rest = joined[:rows], joined[rows:]
+            self.pending[name] = [rest]
+            if name in self.statistics:
+                self.statistics[name] = self.statistics[name].merge(ChannelStatistics.of(block))
+            if len(block) < self.spec.block:
+                fill = [(0, self.spec.block - len(block))] + [(0, 0)] * (block.ndim - 1)
+                block = np.pad(block, fill)
+            target = _chunk_file(self.folder, name, self.blocks, block.ndim)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as handle:
+                handle.write(np.ascontiguousarray(block).data)
+        self.blocks += 1
+        self.pending_rows -= rows
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What a resumed writer needs: the rows not yet in a block, the counts and the statistics."""
+        found: dict[str, NDArray[Any]] = {"blocks": np.asarray(self.blocks)}
+        for name, dtype in self.dtypes.items():
+            shape = (0, self.widths[name]) if name in self.widths else (0,)
+            parts = [p for p in self.pending[name] if len(p)]
+            found[f"pending.{name}"] = np.concatenate(parts) if parts else np.empty(shape, dtype)
+        for name, statistics in self.statistics.items():
+            for field, values in statistics.to_arrays().items():
+                found[f"statistics.{name}.{field}"] = values
+        return found
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        self.blocks = int(state["blocks"])
+        self.pending = {name: [np.array(state[f"pending.{name}"])] for name in self.dtypes}
+        self.pending_rows = len(self.pending["time"][0])
+        for name in self.statistics:
+            prefix = f"statistics.{name}."
+            arrays = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            self.statistics[name] = ChannelStatistics.from_arrays(arrays)
+
+    def finish(self) -> None:
+        import zarr
+
+        samples = self.samples
+        if self.pending_rows:
+            self._flush(self.pending_rows)
+        group = zarr.open_group(self.folder, mode="a", zarr_format=3)
+        group.update_attributes({"samples": samples})
+        for name, dtype in self.dtypes.items():
+            two = name in self.widths
+            shape = (samples, self.widths[name]) if two else (samples,)
+            chunks = (self.spec.block, *shape[1:])
+            attributes = {"units": TIME_UNITS, "calendar": "proleptic_gregorian"} if name == "time" else {}
+            group.create_array(
+                name,
+                shape=shape,
+                chunks=chunks,
+                dtype=dtype,
+                compressors=None,
+                fill_value=0,
+                dimension_names=("sample", f"{name}_channel") if two else ("sample",),
+                attributes=attributes,
+            )
+            if two:
+                self._finish_labels(group, name)
+
+    def _finish_labels(self, group: Any, name: str) -> None:
+        labels = channel_labels(self.spec.arrays[name], self.spec.grid.levels)
+        channel = group.create_array(
+            f"{name}_channel",
+            shape=(len(labels),),
+            dtype=f"<U{max(map(len, labels), default=1)}",
+            dimension_names=(f"{name}_channel",),
+        )
+        channel[:] = np.asarray(labels)
+        for field, values in self.statistics[name].summary().items():
+            array = group.create_array(
+                f"{name}_{field}",
+                shape=values.shape,
+                dtype=np.float64,
+                dimension_names=(f"{name}_channel",),
+            )
+            array[:] = values
+
+
+def require_finite(
+    values: NDArray[Any], variables: Iterable[Variable], levels: int, where: str, origin: str = ""
+) -> None:
+    """Raise :class:`SubgridError` that counts NaN and infinities per variable, if there are any."""
+    if np.isfinite(values.sum(dtype=np.float64)):
+        return
+    bad = ~np.isfinite(values)
+    found = [
+        f"{name} ({int(bad[:, part].sum())} of {bad[:, part].size})"
+        for name, part in offsets(variables, levels).items()
+        if bad[:, part].any()
+    ]
+    if found:
+        raise SubgridError(f"NaN or infinity in {where}{origin}: {', '.join(found)}")
+
+
+class StoreWriter:
+    """Writes a store as a stream; killed and begun again with the same settings it goes on from the last checkpoint.
+
+    The store is built in ``<path>.partial`` and renamed by :meth:`finish`. Memory is one block per split.
+    """
+
+    def __init__(self, path: Path | str, spec: StoreSpec) -> None:
+        """Begin or resume a store at ``path``.
+
+        Raises:
+            SubgridError: ``path`` exists already, cannot be written, or holds a partial store of other settings.
+        """
+        self.path = Path(path)
+        self.spec = spec
+        self.folder = partial_path(self.path)
+        if self.path.exists():
+            raise SubgridError(f"{self.path} exists already; remove it or choose another name")
+        make_folder(self.folder)
+        self.splits: dict[str, _SplitWriter] = {}
+        self.resumed: dict[str, NDArray[Any]] | None = None
+        self._begin_or_resume()
+
+    @property
+    def _checkpoint_file(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    def _begin_or_resume(self) -> None:
+        from safetensors import safe_open
+
+        settings = json.loads(json.dumps(self.spec.attributes()))
+        described = self.folder / "settings.json"
+        if described.exists() and self._checkpoint_file.exists():
+            if read_json(described) != settings:
+                raise SubgridError(
+                    f"{self.folder} was begun with other settings; remove it, or use the settings that it holds"
+                )
+            with safe_open(self._checkpoint_file, framework="numpy") as file:
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            for key in {k.split("/")[1] for k in state if k.startswith("split/")}:
+                prefix = f"split/{key}/"
+                self._split(key).load_state(
+                    {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+                )
+            self.resumed = {k.removeprefix("extra/"): v for k, v in state.items() if k.startswith("extra/")}
+            return
+        write_file(described, lambda beside: beside.write_text(json.dumps(settings)))
+
+    def _split(self, name: str) -> _SplitWriter:
+        if name not in self.splits:
+            self.splits[name] = _SplitWriter(self.folder / name, self.spec)
+        return self.splits[name]
+
+    def append(self, split: str, rows: Mapping[str, NDArray[Any]]) -> None:
+        """Add rows: every (sample, channel) array of the spec plus ``time``, ``column`` and ``weight``.
+
+        Raises:
+            SubgridError: a missing array, a wrong shape, or NaN/infinity (named and counted).
+        """
+        with writable(self.folder):
+            self._split(split).append(rows)
+
+    def checkpoint(self, extra: Mapping[str, NDArray[Any]]) -> None:
+        """Make everything appended so far survive a kill, together with the caller's ``extra`` arrays."""
+        from safetensors.numpy import save_file
+
+        state = {f"extra/{k}": np.array(v, order="C") for k, v in extra.items()}
+        for name, split in self.splits.items():
+            state.update({f"split/{name}/{k}": np.array(v, order="C") for k, v in split.state().items()})
+        write_file(self._checkpoint_file, lambda beside: save_file(state, beside))
+
+    def finish(self) -> ColumnStore:
+        """Write the metadata, rename the store into place and open it."""
+        import zarr
+
+        with writable(self.folder):
+            for split in self.splits.values():
+                split.finish()
+            root = zarr.open_group(self.folder, mode="a", zarr_format=3)
+            root.update_attributes({**self.spec.attributes(), "splits": sorted(self.splits)})
+            self._checkpoint_file.unlink(missing_ok=True)
+            (self.folder / "settings.json").unlink(missing_ok=True)
+        replace_folder(self.folder, self.path)
+        return open_store(self.path)
+
+
+class Split:
+    """One split of a store, read block by block."""
+
+    def __init__(self, store: ColumnStore, name: str) -> None:
+        self.store, self.name = store, name
+        self.folder = store.path / name
+        meta = _zarr_json(self.folder)
+        try:
+            self.samples = int(meta["attributes"]["samples"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise SubgridError(f"{self.folder}: damaged split description; make the store again") from error
+        self.block = store.spec.block
+        self.blocks = -(-self.samples // self.block)
+
+    def rows(self, block: int) -> int:
+        """Number of samples in a block (the last one may be short)."""
+        return min(self.block, self.samples - block * self.block)
+
+    def width(self, array: str) -> int:
+        """Number of channels of ``array`` (1-D marks have none)."""
+        return sum(v.width(self.store.grid.levels) for v in self.store.spec.arrays[array])
+
+    def read(self, array: str, block: int) -> NDArray[Any]:
+        """One block of one array, (rows, channel) or (rows,), with a single ``readinto``.
+
+        Raises:
+            SubgridError: the file is absent, truncated, or holds NaN or infinity.
+        """
+        marks = array in MARKS
+        dtype = MARKS[array] if marks else np.dtype("<f4")
+        shape = (self.block,) if marks else (self.block, self.width(array))
+        path = _chunk_file(self.folder, array, block, len(shape))
+        values: NDArray[Any] = np.empty(shape, dtype)
+        try:
+            with path.open("rb", buffering=0) as handle:
+                got = handle.readinto(memoryview(values).cast("B"))
+        except FileNotFoundError as error:
+            raise SubgridError(f"{path} is missing: the store is incomplete; make it again") from error
+        if got != values.nbytes:
+            raise SubgridError(f"{path} is truncated ({got} of {values.nbytes} bytes); make the store again")
+        values = values[: self.rows(block)]
+        if not marks:
+            require_finite(
+                values, self.store.spec.arrays[array], self.store.grid.levels, f"'{array}'", f" of {path}"
+            )
+        return values
+
+    def mark(self, name: str) -> NDArray[Any]:
+        """A whole 1-D array: ``time`` (s since 1970), ``column`` or ``weight``."""
+        parts = [self.read(name, block) for block in range(self.blocks)]
+        return np.concatenate(parts) if parts else np.empty(0, MARKS[name])
+
+    def statistics(self, array: str) -> dict[str, NDArray[np.float64]]:
+        """``mean``, ``std``, ``min``, ``max`` of each channel, float64."""
+        import zarr
+
+        group = zarr.open_group(self.folder, mode="r")
+        return {
+            field: np.asarray(group[f"{array}_{field}"][:], np.float64)
+            for field in ("mean", "std", "min", "max")
+        }
+
+    def selection(self, variables: Iterable[Variable]) -> list[tuple[str, NDArray[np.intp]]]:
+        """Which arrays and channels hold ``variables``, in the order of first use.
+
+        Raises:
+            UsageError: the store lacks one of them.
+        """
+        levels = self.store.grid.levels
+        found: list[tuple[str, NDArray[np.intp]]] = []
+        for variable in variables:
+            array = self.store.array_of(variable.name)
+            part = offsets(self.store.spec.arrays[array], levels)[variable.name]
+            index = np.arange(part.start, part.stop)
+            if found and found[-1][0] == array:
+                found[-1] = (array, np.concatenate([found[-1][1], index]))
+            else:
+                found.append((array, index))
+        return found
+
+    def read_variables(self, variables: Iterable[Variable], block: int) -> NDArray[np.float32]:
+        """One block of ``variables`` in the flat layout, (rows, channel) float32; a view where it can be."""
+        parts = []
+        cache: dict[str, NDArray[Any]] = {}
+        for array, index in self.selection(variables):
+            if array not in cache:
+                cache[array] = self.read(array, block)
+            whole = np.array_equal(index, np.arange(cache[array].shape[1]))
+            parts.append(cache[array] if whole else cache[array][:, index])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def variable_statistics(self, variables: Iterable[Variable]) -> dict[str, NDArray[np.float64]]:
+        """``mean``, ``std``, ``min``, ``max`` of ``variables`` in the flat layout, float64."""
+        chosen = self.selection(variables)
+        arrays = {name: self.statistics(name) for name, _ in chosen}
+        return {
+            field: np.concatenate([arrays[name][field][index] for name, index in chosen])
+            for field in ("mean", "std", "min", "max")
+        }
+
+
+class ColumnStore:
+    """A finished store: grid, variables, provenance and splits. Open one with :func:`open_store`."""
+
+    def __init__(self, path: Path, spec: StoreSpec, split_names: list[str]) -> None:
+        self.path, self.spec, self.split_names = path, spec, split_names
+
+    @property
+    def grid(self) -> ColumnGrid:
+        """The columns' grid."""
+        return self.spec.grid
+
+    def __getitem__(self, split: str) -> Split:
+        """The split called ``split``; raises :class:`UsageError` if there is none."""
+        if split not in self.split_names:
+            raise UsageError(f"{self.path} has no split '{split}'; it has {', '.join(self.split_names)}")
+        return Split(self, split)
+
+    def array_of(self, variable: str) -> str:
+        """Name of the array that holds ``variable``; raises :class:`UsageError` if none does."""
+        for name, variables in self.spec.arrays.items():
+            if any(v.name == variable for v in variables):
+                return name
+        raise UsageError(
+            f"{self.path} lacks the variable '{variable}': choose a variable set that it holds, or make the "
+            "store with it"
+        )
+
+    def require(self, variables: VariableSet) -> None:
+        """Raise :class:`UsageError` naming every variable of ``variables`` that the store lacks."""
+        held = {v.name for group in self.spec.arrays.values() for v in group}
+        missing = [v.name for v in (*variables.inputs, *variables.targets) if v.name not in held]
+        if missing:
+            raise UsageError(
+                f"{self.path} does not hold variable set '{variables.name}': it lacks {', '.join(missing)}"
+            )
+
+    def variable_set(self, name: str) -> VariableSet:
+        """The variable set ``name``, checked to be in this store."""
+        found = variable_set(name)
+        self.require(found)
+        return found
+
+    def info(self) -> dict[str, Any]:
+        """A JSON-able summary: what ``subgrid data info`` prints."""
+        from subgrid.base.files import folder_bytes
+
+        splits = {}
+        for name in self.split_names:
+            split = self[name]
+            time = split.mark("time")
+            splits[name] = {
+                "samples": split.samples,
+                "blocks": split.blocks,
+                "first": str(np.datetime64(int(time.min()), "s")) if split.samples else None,
+                "last": str(np.datetime64(int(time.max()), "s")) if split.samples else None,
+            }
+        return {
+            "path": str(self.path),
+            "format_version": FORMAT_VERSION,
+            "host": self.spec.host,
+            "time_step_s": self.spec.time_step,
+            "columns": self.grid.columns,
+            "levels": self.grid.levels,
+            "arrays": {
+                name: [v.name for v in variables] for name, variables in self.spec.arrays.items()
+            },
+            "splits": splits,
+            "bytes": folder_bytes(self.path),
+            "provenance": dict(self.spec.provenance),
+        }
+
+
+def _zarr_json(folder: Path) -> dict[str, Any]:
+    path = folder / "zarr.json"
+    if not path.is_file():
+        raise SubgridError(f"{folder} is not a finished column store (it has no zarr.json)")
+    meta = read_json(path)
+    if not isinstance(meta, dict) or not isinstance(meta.get("attributes", {}), dict):
+        raise SubgridError(f"{path}: damaged description; make the store again")
+    return meta
+
+
+def _check_files(split: Split) -> None:
+    """Every block file is there and of full size; raises :class:`SubgridError` for the first that is not."""
+    arrays = {name: split.width(name) * 4 for name in split.store.spec.arrays}
+    arrays.update({name: dtype.itemsize for name, dtype in MARKS.items()})
+    for name, row_bytes in arrays.items():
+        expected = split.block * row_bytes
+        for block in range(split.blocks):
+            path = _chunk_file(split.folder, name, block, 1 if name in MARKS else 2)
+            try:
+                size = os.stat(path).st_size  # noqa: PTH116 - a hot loop over many files
+            except FileNotFoundError as error:
+                raise SubgridError(f"{path} is missing: the store is incomplete; make it again") from error
+            if size != expected:
+                raise SubgridError(
+                    f"{path} is truncated ({size} of {expected} bytes); make the store again"
+                )
+
+
+def open_store(path: Path | str) -> ColumnStore:
+    """Open a finished store.
+
+    Raises:
+        SubgridError: it does not exist, is unfinished, damaged, truncated, or of another format version.
+    """
+    path = Path(path)
+    if not path.exists():
+        if partial_path(path).exists():
+            raise SubgridError(
+                f"{path} is unfinished ({partial_path(path).name} is there): run the command that makes it again"
+            )
+        raise SubgridError(f"{path} does not exist; make a store with `subgrid data generate`")
+    attributes = _zarr_json(path).get("attributes", {})
+    spec = StoreSpec.from_attributes(attributes, path)
+    names = attributes.get("splits")
+    if not isinstance(names, list) or not all(isinstance(n, str) and Path(n).name == n for n in names):
+        raise SubgridError(f"{path}: damaged list of splits; make the store again")
+    store = ColumnStore(path, spec, [str(n) for n in names])
+    for name in store.split_names:
+        _check_files(store[name])
+    return store

@@ -1,0 +1,185 @@
+"""Variables and variable sets: what an emulator reads and predicts, one YAML file a set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib import metadata, resources
+from importlib.resources.abc import Traversable
+from typing import Any, Literal
+
+import yaml
+
+from subgrid.base.errors import SubgridError, unknown_name
+
+Kind = Literal["profile", "scalar"]
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One physical quantity of a column.
+
+    Args:
+        name: the name used in stores, results and figures.
+        kind: ``"profile"`` (a value per level, level 0 = top) or ``"scalar"`` (one value).
+        units: SI units as written in files.
+        long_name: what a reader sees on an axis.
+        energy: how to turn it into W/m2: ``temperature`` (cp dp/g), ``water`` (Lv dp/g for a profile,
+            Lv for a flux in kg/m2/s), ``flux`` (already W/m2) or ``""`` (no energy meaning).
+    """
+
+    name: str
+    kind: Kind
+    units: str
+    long_name: str = ""
+    energy: str = ""
+
+    def channels(self, levels: int) -> list[str]:
+        """Labels of this variable's channels: ``name_0`` ... for a profile, ``name`` for a scalar."""
+        return [f"{self.name}_{k}" for k in range(levels)] if self.kind == "profile" else [self.name]
+
+    def width(self, levels: int) -> int:
+        """Number of channels: ``levels`` for a profile, 1 for a scalar."""
+        return levels if self.kind == "profile" else 1
+
+    def to_dict(self) -> dict[str, str]:
+        """JSON-able form, read back by :meth:`from_dict`."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "units": self.units,
+            "long_name": self.long_name,
+            "energy": self.energy,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Variable:
+        """Rebuild from :meth:`to_dict`; raises :class:`SubgridError` for a malformed entry."""
+        try:
+            variable = cls(**{k: str(v) for k, v in values.items()})  # type: ignore[arg-type]
+        except TypeError as error:
+            raise SubgridError(f"malformed variable description {values}: {error}") from error
+        if variable.kind not in ("profile", "scalar"):
+            raise SubgridError(f"variable '{variable.name}': kind is '{variable.kind}', not profile or scalar")
+        return variable
+
+
+def profiles(variables: Iterable[Variable]) -> list[Variable]:
+    """The profile variables, in order."""
+    return [v for v in variables if v.kind == "profile"]
+
+
+def scalars(variables: Iterable[Variable]) -> list[Variable]:
+    """The scalar variables, in order."""
+    return [v for v in variables if v.kind == "scalar"]
+
+
+def channel_labels(variables: Iterable[Variable], levels: int) -> list[str]:
+    """Labels of the flat layout: variable after variable in the given order."""
+    return [label for variable in variables for label in variable.channels(levels)]
+
+
+def offsets(variables: Iterable[Variable], levels: int) -> dict[str, slice]:
+    """Where each variable lies in the flat layout (derived, never typed in)."""
+    found: dict[str, slice] = {}
+    start = 0
+    for variable in variables:
+        width = variable.width(levels)
+        found[variable.name] = slice(start, start + width)
+        start += width
+    return found
+
+
+@dataclass(frozen=True)
+class VariableSet:
+    """What an emulator reads (``inputs``) and predicts (``targets``); profiles first, then scalars."""
+
+    name: str
+    inputs: tuple[Variable, ...]
+    targets: tuple[Variable, ...]
+    description: str = ""
+    meta: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        for role, variables in (("inputs", self.inputs), ("targets", self.targets)):
+            names = [v.name for v in variables]
+            repeated = sorted({n for n in names if names.count(n) > 1})
+            if repeated:
+                raise SubgridError(f"variable set '{self.name}': {role} repeat {', '.join(repeated)}")
+            kinds = [v.kind for v in variables]
+            if kinds != sorted(kinds):
+                raise SubgridError(f"variable set '{self.name}': {role} must list profiles before scalars")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form, read back by :meth:`from_dict`."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "inputs": [v.to_dict() for v in self.inputs],
+            "targets": [v.to_dict() for v in self.targets],
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> VariableSet:
+        """Rebuild from :meth:`to_dict`; raises :class:`SubgridError` for malformed content."""
+        try:
+            return cls(
+                name=str(values["name"]),
+                description=str(values.get("description", "")),
+                inputs=tuple(Variable.from_dict(v) for v in values["inputs"]),
+                targets=tuple(Variable.from_dict(v) for v in values["targets"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SubgridError(f"malformed variable set: {error}") from error
+
+
+def _set_files() -> dict[str, Traversable]:
+    """YAML files by set name: this package's own, then those of packages that declare an entry point."""
+    folders: list[Traversable] = [resources.files("subgrid.columns") / "sets"]
+    for point in metadata.entry_points(group="subgrid.variable_sets"):
+        folders.append(resources.files(point.value))
+    return {
+        entry.name.removesuffix(".yaml"): entry
+        for folder in folders
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml")
+    }
+
+
+def variable_set_names() -> list[str]:
+    """Names of all known variable sets."""
+    return sorted(_set_files())
+
+
+def _parse(section: dict[str, Any] | None) -> list[Variable]:
+    section = section or {}
+    found = []
+    for kind, group in (("profile", "profiles"), ("scalar", "scalars")):
+        for name, details in (section.get(group) or {}).items():
+            found.append(Variable.from_dict({"name": name, "kind": kind, **details}))
+    return found
+
+
+def variable_set(name: str) -> VariableSet:
+    """The variable set called ``name``.
+
+    A set's YAML may say ``extends: other``: the other's variables come first within each kind.
+
+    Raises:
+        UsageError: no such set (with the nearest names).
+        SubgridError: its file is malformed.
+    """
+    files = _set_files()
+    if name not in files:
+        raise unknown_name("variable set", name, files)
+    content = yaml.safe_load(files[name].read_text())
+    inputs, targets = _parse(content.get("inputs")), _parse(content.get("targets"))
+    if parent := content.get("extends"):
+        base = variable_set(parent)
+        inputs, targets = [*base.inputs, *inputs], [*base.targets, *targets]
+    return VariableSet(
+        name=name,
+        inputs=tuple([*profiles(inputs), *scalars(inputs)]),
+        targets=tuple([*profiles(targets), *scalars(targets)]),
+        description=str(content.get("description", "")),
+    )

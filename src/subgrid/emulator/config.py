@@ -1,0 +1,65 @@
+"""Settings of an emulator around its network: which features it reads, what bounds and constraints it keeps."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from subgrid.base.errors import UsageError, unknown_name
+
+#: How humidity and stability reach the network (see :mod:`subgrid.emulator.features`).
+INPUTS = ("raw", "relative_humidity", "relative_humidity_buoyancy")
+WATER = ("none", "precipitation", "projection")
+
+
+@dataclass(frozen=True)
+class EmulatorConfig:
+    """Everything of an emulator that is neither network nor data.
+
+    Args:
+        inputs: ``raw`` (variables as they are), ``relative_humidity`` (in place of specific humidity) or
+            ``relative_humidity_buoyancy`` (and the buoyancy of a surface plume).
+        saturation: saturation formula of the features and of condensation, ``murray`` (SPEEDY) or ``sam``.
+        clip_inputs: keep normalised inputs within the training range.
+        clip_outputs: keep outputs within the training range.
+        condense: condense what exceeds ``condense_above`` relative humidity within ``condense_hours``.
+        condense_above: relative humidity, 1.
+        condense_hours: time scale, h.
+        water: ``none``; ``precipitation`` (precipitation = evaporation - column moistening); ``projection``
+            (the smallest change, in units of each output's spread, of moistening, evaporation and precipitation
+            that closes the column's water).
+        positive_water: bound drying by what a layer holds.
+    """
+
+    inputs: str = "relative_humidity_buoyancy"
+    saturation: str = "murray"
+    clip_inputs: bool = True
+    clip_outputs: bool = True
+    condense: bool = True
+    condense_above: float = 1.02
+    condense_hours: float = 4.0
+    water: str = "none"
+    positive_water: bool = True
+
+    def __post_init__(self) -> None:
+        for name, valid in (("inputs", INPUTS), ("saturation", ("murray", "sam")), ("water", WATER)):
+            if getattr(self, name) not in valid:
+                raise unknown_name(f"emulator.{name}", str(getattr(self, name)), valid)
+        if self.condense_hours <= 0 or not 0.5 <= self.condense_above <= 2.0:
+            raise UsageError(
+                f"emulator.condense_hours={self.condense_hours} must be positive and emulator.condense_above="
+                f"{self.condense_above} within 0.5 and 2"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EmulatorConfig:
+        """Rebuild from :meth:`to_dict`; raises :class:`UsageError` for keys that nothing reads."""
+        known = [f.name for f in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise unknown_name("emulator setting", key, known)
+        return cls(**values)

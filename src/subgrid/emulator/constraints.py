@@ -1,0 +1,208 @@
+"""What an emulator's tendencies must respect: declared, switchable, and counted.
+
+A constraint names the variables that it needs and is refused where a variable set lacks one. It maps raw inputs and
+raw outputs to raw outputs plus one counter per column, which coupled runs average into their results.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from subgrid.base.errors import UsageError
+from subgrid.columns.variables import VariableSet, profiles, scalars
+from subgrid.emulator.config import EmulatorConfig
+from subgrid.emulator.features import InputFeatures
+from subgrid.emulator.transforms import Standardise
+from subgrid.physics.constants import SPEEDY
+from subgrid.physics.moisture import saturation_specific_humidity
+
+Outputs = tuple[Tensor, Tensor]
+
+
+class Constraint(nn.Module):
+    """Base: looks up the places of the variables that it needs.
+
+    Attributes:
+        counter: name of what :meth:`forward` counts.
+        needs_inputs, needs_targets: variables without which it cannot work.
+    """
+
+    counter = ""
+    needs_inputs: tuple[str, ...] = ()
+    needs_targets: tuple[str, ...] = ()
+
+    def __init__(self, features: InputFeatures, variables: VariableSet) -> None:
+        super().__init__()
+        self.features = features
+        self.target_profiles = [v.name for v in profiles(variables.targets)]
+        self.target_scalars = [v.name for v in scalars(variables.targets)]
+        held = {v.name for v in variables.inputs} | {v.name for v in variables.targets}
+        missing = [n for n in (*self.needs_inputs, *self.needs_targets) if n not in held]
+        if missing:
+            raise UsageError(
+                f"constraint '{self.counter}' needs {', '.join(missing)}, which variable set '{variables.name}' "
+                "lacks: switch it off or choose another set"
+            )
+
+    def _replace_profile(self, out: Tensor, name: str, values: Tensor) -> Tensor:
+        k = self.target_profiles.index(name)
+        return torch.cat([out[:, :, :k], values.unsqueeze(2), out[:, :, k + 1 :]], dim=2)
+
+    def _replace_scalar(self, out: Tensor, name: str, values: Tensor) -> Tensor:
+        k = self.target_scalars.index(name)
+        return torch.cat([out[:, :k], values.unsqueeze(1), out[:, k + 1 :]], dim=1)
+
+    def _tendency(self, out: Tensor, name: str) -> Tensor:
+        return out[:, :, self.target_profiles.index(name)]
+
+    def _flux(self, out: Tensor, name: str) -> Tensor:
+        return out[:, self.target_scalars.index(name)]
+
+
+class Condense(Constraint):
+    """Condenses humidity above ``condense_above`` q_sat within ``condense_hours``: dries and heats the layer, rains.
+
+    ``C = max(q - r q_sat, 0) / tau``; ``dq -= C``, ``dT += Lv C / cp``, large-scale precipitation += column sum.
+    Counter: condensed water, kg/m2/s.
+    """
+
+    counter = "condensed_water"
+    needs_inputs = ("temperature", "specific_humidity", "surface_pressure")
+    needs_targets = ("temperature_tendency", "specific_humidity_tendency", "large_scale_precipitation")
+
+    def __init__(self, features: InputFeatures, variables: VariableSet, config: EmulatorConfig) -> None:
+        super().__init__(features, variables)
+        self.above, self.rate = config.condense_above, 1.0 / (3600.0 * config.condense_hours)
+        self.saturation = config.saturation
+
+    def forward(self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw inputs and outputs to raw outputs and the counter (n,)."""
+        t = self.features.profile(p_in, "temperature")
+        q = self.features.profile(p_in, "specific_humidity")
+        pressure = self.features.grid.mid_pressure(self.features.scalar(s_in, "surface_pressure"))
+        saturated = saturation_specific_humidity(t, pressure, self.saturation)  # type: ignore[arg-type]
+        rate = torch.relu(q - self.above * saturated) * self.rate
+        rain = (rate * self.features.mass(s_in)).sum(1)
+        heating = self._tendency(p_out, "temperature_tendency") + (SPEEDY.Lv / SPEEDY.cp) * rate
+        drying = self._tendency(p_out, "specific_humidity_tendency") - rate
+        p_out = self._replace_profile(p_out, "temperature_tendency", heating)
+        p_out = self._replace_profile(p_out, "specific_humidity_tendency", drying)
+        falling = self._flux(s_out, "large_scale_precipitation") + rain
+        return p_out, self._replace_scalar(s_out, "large_scale_precipitation", falling), rain
+
+
+class PositiveWater(Constraint):
+    """Bounds drying by what a layer holds: ``dq >= -max(q, 0) / dt`` less one rounding unit; never creates water.
+
+    Counter: moistening by the bound, kg/m2/s.
+    """
+
+    counter = "positive_water"
+    needs_inputs = ("specific_humidity", "surface_pressure")
+    needs_targets = ("specific_humidity_tendency",)
+
+    def __init__(self, features: InputFeatures, variables: VariableSet, time_step: float) -> None:
+        super().__init__(features, variables)
+        self.time_step = time_step
+
+    def forward(self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw inputs and outputs to raw outputs and the counter (n,)."""
+        q = torch.relu(self.features.profile(p_in, "specific_humidity"))
+        tendency = self._tendency(p_out, "specific_humidity_tendency")
+        floor = -q * ((1.0 - 2.0**-23) / self.time_step)
+        bounded = torch.maximum(tendency, floor)
+        added = ((bounded - tendency) * self.features.mass(s_in)).sum(1)
+        return self._replace_profile(p_out, "specific_humidity_tendency", bounded), s_out, added
+
+
+class WaterByPrecipitation(Constraint):
+    """Closes the column's water with precipitation: ``P = max(E - sum dq dp/g, 0)``, in the network's proportions.
+
+    Counter: |change of precipitation|, kg/m2/s.
+    """
+
+    counter = "water_by_precipitation"
+    needs_inputs = ("surface_pressure",)
+    needs_targets = (
+        "specific_humidity_tendency",
+        "convective_precipitation",
+        "large_scale_precipitation",
+        "evaporation",
+    )
+
+    def forward(self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw inputs and outputs to raw outputs and the counter (n,)."""
+        moistening = (self._tendency(p_out, "specific_humidity_tendency") * self.features.mass(s_in)).sum(1)
+        total = torch.relu(self._flux(s_out, "evaporation") - moistening)
+        convective = torch.relu(self._flux(s_out, "convective_precipitation"))
+        stratiform = torch.relu(self._flux(s_out, "large_scale_precipitation"))
+        share = convective / (convective + stratiform + 1e-12)
+        change = (total - convective - stratiform).abs()
+        s_out = self._replace_scalar(s_out, "convective_precipitation", share * total)
+        return p_out, self._replace_scalar(s_out, "large_scale_precipitation", (1.0 - share) * total), change
+
+
+class WaterByProjection(Constraint):
+    """Closes the column's water by the smallest change, measured in each output's own spread.
+
+    With residual ``r = sum m_k dq_k + P_c + P_l - E`` and spreads s, every term a_i y_i of r is changed by
+    ``-a_i s_i^2 r / sum a_j^2 s_j^2`` (orthogonal projection in normalised units; Beucler et al. 2021).
+    Counter: |r| before, kg/m2/s.
+    """
+
+    counter = "water_by_projection"
+    needs_inputs = ("surface_pressure",)
+    needs_targets = WaterByPrecipitation.needs_targets
+
+    def __init__(self, features: InputFeatures, variables: VariableSet, outputs: Standardise) -> None:
+        super().__init__(features, variables)
+        # Kept in a tuple so that the transform is not registered (and saved) twice.
+        self._outputs = (outputs,)
+
+    def forward(self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw inputs and outputs to raw outputs and the counter (n,)."""
+        spread_p = cast(Tensor, self._outputs[0].profile_std)
+        spread_s = cast(Tensor, self._outputs[0].scalar_std)
+        mass = self.features.mass(s_in)
+        tendency = self._tendency(p_out, "specific_humidity_tendency")
+        tendency_spread = spread_p[:, self.target_profiles.index("specific_humidity_tendency")]
+        signs = {"convective_precipitation": 1.0, "large_scale_precipitation": 1.0, "evaporation": -1.0}
+        residual = (mass * tendency).sum(1)
+        size = (mass * tendency_spread).square().sum(1)
+        for name, sign in signs.items():
+            residual = residual + sign * self._flux(s_out, name)
+            size = size + spread_s[self.target_scalars.index(name)].square()
+        step = residual / torch.clamp(size, min=1e-30)
+        moved = tendency - mass * tendency_spread.square() * step.unsqueeze(1)
+        p_out = self._replace_profile(p_out, "specific_humidity_tendency", moved)
+        for name, sign in signs.items():
+            spread = spread_s[self.target_scalars.index(name)].square()
+            s_out = self._replace_scalar(s_out, name, self._flux(s_out, name) - sign * spread * step)
+        return p_out, s_out, residual.abs()
+
+
+def build_constraints(
+    config: EmulatorConfig,
+    variables: VariableSet,
+    features: InputFeatures,
+    outputs: Standardise,
+    time_step: float,
+) -> list[Constraint]:
+    """The constraints that ``config`` asks for, in the order in which they act.
+
+    Raises:
+        UsageError: the variable set lacks what one of them needs.
+    """
+    found: list[Constraint] = []
+    if config.water == "projection":
+        found.append(WaterByProjection(features, variables, outputs))
+    if config.condense:
+        found.append(Condense(features, variables, config))
+    if config.positive_water:
+        found.append(PositiveWater(features, variables, time_step))
+    if config.water == "precipitation":
+        found.append(WaterByPrecipitation(features, variables))
+    return found

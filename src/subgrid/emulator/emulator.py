@@ -1,0 +1,133 @@
+"""The Emulator: raw SI columns in, raw SI tendencies and fluxes out; normalisation and constraints inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from subgrid.columns.variables import VariableSet, profiles, scalars
+from subgrid.emulator.config import EmulatorConfig
+from subgrid.emulator.constraints import build_constraints
+from subgrid.emulator.features import InputFeatures
+from subgrid.emulator.transforms import Standardise
+from subgrid.networks import Network, NetworkShape, build
+from subgrid.physics.vertical import VerticalGrid
+
+
+class Emulator(nn.Module):
+    """Maps physical columns to physical tendencies.
+
+    ``forward(profiles, scalars, memory)`` is encode -> network -> decode -> constrain. Level 0 is the top.
+    All shapes carry n columns: profiles (n, level, P), scalars (n, S), memory (n, M) with M = 0 for networks
+    without memory. It returns profiles, scalars, the new memory and diagnostics (n, counter), named by
+    ``counters``: the share of inputs and outputs beyond the training range and what each constraint did.
+
+    Args:
+        network: a network whose shape fits the variables and features.
+        variables: what is read and predicted.
+        grid: the vertical grid.
+        time_step: the host's step that the tendencies are for, s.
+        config: features, bounds and constraints.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        variables: VariableSet,
+        grid: VerticalGrid,
+        time_step: float,
+        config: EmulatorConfig,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.variables, self.grid, self.time_step, self.config = variables, grid, time_step, config
+        self.features = InputFeatures(config.inputs, variables, grid, config.saturation)
+        shape = network.shape
+        self.inputs = Standardise(shape.levels, shape.profiles_in, shape.scalars_in)
+        self.outputs = Standardise(shape.levels, shape.profiles_out, shape.scalars_out)
+        self.constraints = nn.ModuleList(
+            build_constraints(config, variables, self.features, self.outputs, time_step)
+        )
+        self.metadata: dict[str, Any] = {}
+
+    @property
+    def counters(self) -> list[str]:
+        """Names of the columns of the diagnostics."""
+        return ["inputs_clipped", "outputs_clipped", *(str(c.counter) for c in self.constraints)]
+
+    @property
+    def memory_size(self) -> int:
+        """Numbers per column that the caller carries from step to step."""
+        return 0
+
+    def encode(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw SI -> normalised network inputs (within the training range if ``clip_inputs``)."""
+        p, s, _ = self._encode(profile_values, scalar_values)
+        return p, s
+
+    def _encode(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        p, s = self.features(profile_values, scalar_values)
+        p, s = self.inputs(p, s)
+        clipped_p, clipped_s, outside = self.inputs.clip(p, s)
+        if self.config.clip_inputs:
+            p, s = clipped_p, clipped_s
+        return p, s, outside
+
+    def normalise_targets(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw SI targets -> normalised outputs, where the loss lives; constant channels are 0."""
+        p, s = self.outputs(profile_values, scalar_values)
+        return p, s
+
+    def decode(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised outputs -> raw SI (within the training range if ``clip_outputs``), and the share outside."""
+        p, s, outside = self.outputs.clip(profile_values, scalar_values)
+        if not self.config.clip_outputs:
+            p, s = profile_values, scalar_values
+        p, s = self.outputs.inverse(p, s)
+        return p, s, outside
+
+    def forward(
+        self, profile_values: Tensor, scalar_values: Tensor, memory: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Raw SI columns -> raw SI tendencies and fluxes, memory, diagnostics."""
+        p, s, inputs_outside = self._encode(profile_values, scalar_values)
+        p, s = self.network(p, s)
+        p, s, outputs_outside = self.decode(p, s)
+        counted = [inputs_outside, outputs_outside]
+        for constraint in self.constraints:
+            p, s, count = constraint(profile_values, scalar_values, p, s)
+            counted.append(count)
+        return p, s, memory, torch.stack(counted, dim=1)
+
+
+def network_shape(variables: VariableSet, grid: VerticalGrid, config: EmulatorConfig) -> NetworkShape:
+    """Sizes of the network that fits ``variables`` and the features of ``config``."""
+    features = InputFeatures(config.inputs, variables, grid, config.saturation)
+    return NetworkShape(
+        levels=grid.n_levels,
+        profiles_in=len(features.names),
+        scalars_in=len(scalars(variables.inputs)),
+        profiles_out=len(profiles(variables.targets)),
+        scalars_out=len(scalars(variables.targets)),
+    )
+
+
+def build_emulator(
+    architecture: str,
+    variables: VariableSet,
+    grid: VerticalGrid,
+    time_step: float,
+    config: EmulatorConfig | None = None,
+    size: str = "small",
+    **hyperparameters: Any,
+) -> Emulator:
+    """A fresh emulator with unfitted transforms (see :func:`subgrid.training.statistics.fit_transforms`).
+
+    Raises:
+        UsageError: unknown names, or variables that the features or constraints need and the set lacks.
+    """
+    config = config or EmulatorConfig()
+    shape = network_shape(variables, grid, config)
+    return Emulator(build(architecture, shape, size, **hyperparameters), variables, grid, time_step, config)

@@ -1,0 +1,115 @@
+"""Emulators on disk: ``weights.safetensors`` and ``emulator.json``; nothing in them names code to run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from subgrid.base.errors import SubgridError
+from subgrid.base.files import make_folder, read_json, write_file, write_json
+from subgrid.base.provenance import versions
+from subgrid.columns.variables import VariableSet
+from subgrid.emulator.config import EmulatorConfig
+from subgrid.emulator.emulator import Emulator, build_emulator
+from subgrid.physics.vertical import VerticalGrid
+
+FORMAT_VERSION = 1
+KIND = "subgrid emulator"
+DESCRIPTION, WEIGHTS = "emulator.json", "weights.safetensors"
+
+
+def save_emulator(emulator: Emulator, folder: Path | str) -> Path:
+    """Write ``emulator`` into ``folder`` (weights first, then the description that makes it valid)."""
+    folder = make_folder(Path(folder))
+    state = {name: value.detach().cpu().contiguous() for name, value in emulator.state_dict().items()}
+    write_file(folder / WEIGHTS, lambda beside: save_file(state, beside))
+    network = emulator.network
+    write_json(
+        folder / DESCRIPTION,
+        {
+            "kind": KIND,
+            "format_version": FORMAT_VERSION,
+            "architecture": network.architecture,
+            "hyperparameters": network.hyperparameters,
+            "variables": emulator.variables.to_dict(),
+            "vertical_grid": emulator.grid.to_dict(),
+            "time_step": emulator.time_step,
+            "emulator": emulator.config.to_dict(),
+            "metadata": emulator.metadata,
+            "versions": versions(),
+        },
+    )
+    return folder
+
+
+def load_emulator(folder: Path | str, **changes: Any) -> Emulator:
+    """Read an emulator back, in evaluation mode on the CPU.
+
+    Args:
+        folder: an emulator folder, or a run folder that holds one in ``emulator/``.
+        changes: settings of :class:`EmulatorConfig` to use instead of the saved ones (bounds and constraints may
+            change after training; ``inputs`` and ``saturation`` may not).
+
+    Raises:
+        SubgridError: missing, damaged or foreign files, weights that do not fit, or another format version.
+    """
+    folder = Path(folder)
+    if not (folder / DESCRIPTION).exists() and (folder / "emulator" / DESCRIPTION).exists():
+        folder = folder / "emulator"
+    if not (folder / DESCRIPTION).exists():
+        raise SubgridError(f"{folder} holds no emulator ({DESCRIPTION} is missing): train one with `subgrid train`")
+    description = read_json(folder / DESCRIPTION)
+    if not isinstance(description, dict) or description.get("kind") != KIND:
+        raise SubgridError(f"{folder / DESCRIPTION} does not describe an emulator")
+    if description.get("format_version") != FORMAT_VERSION:
+        raise SubgridError(
+            f"{folder} has emulator format version {description.get('format_version')}, this subgrid reads version "
+            f"{FORMAT_VERSION}"
+        )
+    emulator = _rebuild(description, folder, changes)
+    _load_weights(emulator, folder / WEIGHTS)
+    emulator.metadata = dict(description.get("metadata") or {})
+    return emulator.eval()
+
+
+def _rebuild(description: dict[str, Any], folder: Path, changes: dict[str, Any]) -> Emulator:
+    try:
+        saved = EmulatorConfig.from_dict(description["emulator"])
+        config = EmulatorConfig.from_dict({**saved.to_dict(), **changes})
+        if (config.inputs, config.saturation) != (saved.inputs, saved.saturation):
+            raise SubgridError(
+                f"{folder} was trained with inputs={saved.inputs}, saturation={saved.saturation}: these cannot "
+                "change after training"
+            )
+        return build_emulator(
+            str(description["architecture"]),
+            VariableSet.from_dict(description["variables"]),
+            VerticalGrid.from_dict(description["vertical_grid"]),
+            float(description["time_step"]),
+            config,
+            **dict(description["hyperparameters"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise SubgridError(f"{folder / DESCRIPTION} is damaged ({error!r})") from error
+
+
+def _load_weights(emulator: Emulator, path: Path) -> None:
+    try:
+        state = load_file(path)
+    except FileNotFoundError as error:
+        raise SubgridError(f"{path} is missing") from error
+    except SafetensorError as error:
+        raise SubgridError(f"{path} is damaged or truncated ({error})") from error
+    expected = {name: tuple(value.shape) for name, value in emulator.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if expected != found:
+        wrong = sorted(set(expected.items()) ^ set(found.items()))[:3]
+        raise SubgridError(f"{path} does not fit its description, first differences: {wrong}")
+    bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise SubgridError(f"{path} holds NaN or infinity in {', '.join(bad[:3])}")
+    emulator.load_state_dict(state)

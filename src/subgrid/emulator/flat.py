@@ -1,0 +1,43 @@
+"""The emulator on flat columns: (n, n_in) raw SI to (n, n_out) raw SI, variable after variable."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from subgrid.columns.variables import profiles, scalars
+from subgrid.emulator.emulator import Emulator
+
+
+def unflatten(x: Tensor, n_profiles: int, levels: int) -> tuple[Tensor, Tensor]:
+    """(n, P level + S) -> (n, level, P) and (n, S)."""
+    cut = n_profiles * levels
+    return x[:, :cut].reshape(-1, n_profiles, levels).transpose(1, 2), x[:, cut:]
+
+
+def flatten(profile_values: Tensor, scalar_values: Tensor) -> Tensor:
+    """(n, level, P) and (n, S) -> (n, P level + S)."""
+    return torch.cat([profile_values.transpose(1, 2).flatten(1), scalar_values], dim=1)
+
+
+class FlatEmulator(nn.Module):
+    """Wraps an :class:`Emulator` without memory: what hosts, exports and offline scores call.
+
+    ``forward(x (n, n_in)) -> (y (n, n_out), diagnostics (n, counter))``.
+    """
+
+    def __init__(self, emulator: Emulator) -> None:
+        super().__init__()
+        self.emulator = emulator
+        self.levels = emulator.grid.n_levels
+        self.n_profiles = len(profiles(emulator.variables.inputs))
+        self.n_in = self.n_profiles * self.levels + len(scalars(emulator.variables.inputs))
+        self.n_out = len(profiles(emulator.variables.targets)) * self.levels + len(
+            scalars(emulator.variables.targets)
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw SI in and out."""
+        p, s = unflatten(x, self.n_profiles, self.levels)
+        p, s, _, diagnostics = self.emulator(p, s, x[:, :0])
+        return flatten(p, s), diagnostics

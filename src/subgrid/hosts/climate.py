@@ -1,0 +1,95 @@
+"""A host's climate on disk: daily means as a Zarr group that xarray opens, written piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from subgrid.columns.grid import ColumnGrid
+
+#: Days per chunk, and per piece of a run between two checkpoints.
+PIECE_DAYS = 30
+
+
+class ClimateWriter:
+    """Daily means of ``days`` days, filled piece by piece; writing a piece again gives the same file.
+
+    Dimensions: ``time`` (start of the day), ``level`` (0 = top), ``column``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        grid: ColumnGrid,
+        profiles: Sequence[str],
+        scalars: Sequence[str],
+        start: int,
+        days: int,
+        attributes: Mapping[str, Any],
+        counters: Sequence[str] = (),
+    ) -> None:
+        import zarr
+
+        self.path, self.days = path, days
+        self.profiles, self.scalars, self.counters = list(profiles), list(scalars), list(counters)
+        self._held: dict[int, dict[str, NDArray[Any]]] = {}
+        if (path / "zarr.json").exists():
+            self.group = zarr.open_group(path, mode="a")
+            return
+        self.group = zarr.open_group(path, mode="w", zarr_format=3)
+        chunk = min(PIECE_DAYS, days)
+        shapes: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
+            **{n: ((grid.levels, grid.columns), ("level", "column")) for n in self.profiles},
+            **{n: ((grid.columns,), ("column",)) for n in self.scalars},
+            **{n: ((), ()) for n in self.counters},
+        }
+        for name, (shape, dimensions) in shapes.items():
+            self.group.create_array(
+                name,
+                shape=(days, *shape),
+                chunks=(chunk, *shape),
+                dtype="float32",
+                fill_value=np.nan,
+                dimension_names=("time", *dimensions),
+            )
+        coordinates = {
+            "time": (np.int64(start) + 86400 * np.arange(days), ("time",), {"units": "seconds since 1970-01-01"}),
+            "latitude": (grid.latitude, ("column",), {"units": "degrees_north"}),
+            "longitude": (grid.longitude, ("column",), {"units": "degrees_east"}),
+            "area": (grid.area, ("column",), {"units": "sr"}),
+        }
+        for name, (values, dims, attrs) in coordinates.items():
+            array = self.group.create_array(
+                name, shape=values.shape, dtype=values.dtype, dimension_names=dims, attributes=attrs
+            )
+            array[...] = values
+        self.group.update_attributes(dict(attributes))
+
+    def add(self, day: int, means: Mapping[str, NDArray[Any]]) -> None:
+        """Hold the means of day number ``day`` until :meth:`flush`."""
+        self._held[day] = {name: np.asarray(values, np.float32) for name, values in means.items()}
+
+    def flush(self) -> None:
+        """Write what is held."""
+        days = sorted(self._held)
+        if not days:
+            return
+        first, last = days[0], days[-1] + 1
+        for name in [*self.profiles, *self.scalars, *self.counters]:
+            self.group[name][first:last] = np.stack([self._held[d][name] for d in days])
+        self._held.clear()
+
+
+def open_climate(path: Path) -> xr.Dataset:
+    """Daily means at ``path`` as a dataset (lazy)."""
+    return xr.open_zarr(path, consolidated=False, chunks=None)
+
+
+def monthly_means(daily: xr.Dataset) -> xr.Dataset:
+    """Means of each calendar month of ``daily``, labelled by the month's first day."""
+    return daily.resample(time="MS").mean()

@@ -1,0 +1,1 @@
+"""The host `speedy`: jcm (dinosaur dynamics, SPEEDY column physics, real geography)."""

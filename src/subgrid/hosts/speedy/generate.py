@@ -1,0 +1,243 @@
+"""Columns made by the host itself: spin-up, a training year, and alternating months for validation and test."""
+
+from __future__ import annotations
+
+import calendar
+import datetime as dt
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import gcd
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from subgrid.base.errors import SubgridError, UsageError
+from subgrid.base.files import only_writer, write_file
+from subgrid.base.progress import Progress
+from subgrid.base.provenance import provenance
+from subgrid.columns.store import ColumnStore, StoreSpec, StoreWriter
+from subgrid.columns.variables import variable_set
+from subgrid.hosts.climate import PIECE_DAYS, ClimateWriter, monthly_means, open_climate
+from subgrid.hosts.speedy.model import Carry, SpeedyConfig, SpeedyModel, term_variables
+
+logger = logging.getLogger("subgrid")
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """How columns are sampled from the host.
+
+    Args:
+        spin_up_days: days from rest that are thrown away.
+        train_days: length of the training stretch that follows.
+        evaluation_days: length of the stretch for validation and test months after it.
+        gap_days: days left out at the start of every validation or test month.
+        stride: steps between samples; coprime with the steps of a day, so that every time of day is met.
+        fraction: share of the columns drawn at a training sample (probability proportional to area).
+        evaluation_fraction: the same at validation and test samples.
+        terms: also store the tendencies of each process group.
+        seed: of the draw of columns.
+    """
+
+    spin_up_days: int = 90
+    train_days: int = 365
+    evaluation_days: int = 365
+    gap_days: int = 3
+    stride: int = 11
+    fraction: float = 0.4
+    evaluation_fraction: float = 0.1
+    terms: bool = False
+    seed: int = 0
+
+    def check(self, host: SpeedyConfig) -> None:
+        """Raise :class:`UsageError` for settings that cannot work together."""
+        if self.stride < 1 or gcd(self.stride, host.steps_per_day) != 1:
+            raise UsageError(
+                f"stride={self.stride} shares a factor with the {host.steps_per_day} steps of a day and would "
+                "always meet the same hours; choose e.g. 11 or 7"
+            )
+        for name in ("fraction", "evaluation_fraction"):
+            if not 0.0 < getattr(self, name) <= 0.6:
+                raise UsageError(f"{name}={getattr(self, name)} must lie in (0, 0.6]")
+        for name in ("spin_up_days", "gap_days"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name}={getattr(self, name)} must not be negative")
+        for name in ("train_days", "evaluation_days"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name}={getattr(self, name)} must be at least 1")
+
+
+class Calendar:
+    """Which day belongs to which split; days are counted from the host's start."""
+
+    def __init__(self, host: SpeedyConfig, config: GenerateConfig) -> None:
+        try:
+            self.start = dt.date.fromisoformat(host.start)
+        except ValueError as error:
+            raise UsageError(f"start={host.start} is not an ISO date such as 2000-10-03") from error
+        self.config = config
+        self.first_train = config.spin_up_days
+        self.first_evaluation = config.spin_up_days + config.train_days
+        self.days = self.first_evaluation + config.evaluation_days
+
+    def date(self, day: int) -> dt.date:
+        """Calendar date of a day."""
+        return self.start + dt.timedelta(days=day)
+
+    def split(self, day: int) -> str | None:
+        """``train``, ``validation``, ``test`` or None (spin-up and gaps).
+
+        The evaluation stretch is cut at month starts (or, if it is shorter than two months, into halves);
+        its parts alternate between validation and test, each beginning with a gap.
+        """
+        if day < self.first_train:
+            return None
+        if day < self.first_evaluation:
+            return "train"
+        into = day - self.first_evaluation
+        if self.config.evaluation_days < 59:
+            length = -(-self.config.evaluation_days // 2)
+            part, since = divmod(into, length)
+        else:
+            first, date = self.date(self.first_evaluation), self.date(day)
+            part = (date.year - first.year) * 12 + date.month - first.month
+            since = date.day - 1 if part else into
+        if since < self.config.gap_days:
+            return None
+        return ("validation", "test")[part % 2]
+
+    def restart_here(self, day: int) -> bool:
+        """Whether the state at the start of ``day`` is kept: the evaluation stretch's start and its month starts."""
+        if day < self.first_evaluation:
+            return False
+        return day == self.first_evaluation or self.date(day).day == 1 or self._half_start(day)
+
+    def _half_start(self, day: int) -> bool:
+        half = -(-self.config.evaluation_days // 2)
+        return self.config.evaluation_days < 59 and day == self.first_evaluation + half
+
+
+def column_probability(area: NDArray[np.float64], fraction: float) -> NDArray[np.float64]:
+    """Probability of drawing each column: proportional to area, on average ``fraction``."""
+    return np.minimum(1.0, fraction * area / area.mean())
+
+
+class Generator:
+    """Runs the host and fills a store, day by day; :meth:`run` resumes what a kill left."""
+
+    def __init__(self, path: Path, host: SpeedyConfig, config: GenerateConfig) -> None:
+        config.check(host)
+        self.path, self.host, self.config = path, host, config
+        self.calendar = Calendar(host, config)
+        expanded, base = variable_set("speedy_expanded"), variable_set("speedy")
+        base_names = {v.name for v in base.inputs}
+        self.arrays = {
+            "inputs": base.inputs,
+            "history": tuple(v for v in expanded.inputs if v.name not in base_names),
+            "targets": base.targets,
+        }
+        if config.terms:
+            self.arrays["terms"] = term_variables()
+
+    def run(self) -> ColumnStore:
+        """Generate (or go on generating) the store.
+
+        Raises:
+            SubgridError: the folder is not writable, holds other settings, or the host became unstable.
+        """
+        with only_writer(self.path):
+            model = SpeedyModel(self.host, record_terms=self.config.terms)
+            spec = StoreSpec(
+                grid=model.grid,
+                arrays=self.arrays,
+                time_step=model.dt,
+                host="speedy",
+                provenance=provenance(host=self.host, generate=self.config),
+            )
+            writer = StoreWriter(self.path, spec)
+            climate = self._climate(writer.folder / "control" / "daily", model)
+            day, carry = 0, model.initial()
+            if writer.resumed is not None:
+                day = int(writer.resumed["day"])
+                carry = model.from_arrays(writer.resumed)
+                logger.info("generate: goes on from %s", self.calendar.date(day))
+            self._days(model, writer, climate, carry, day)
+            monthly = monthly_means(open_climate(writer.folder / "control" / "daily")).drop_encoding()
+            monthly.to_zarr(writer.folder / "control" / "monthly", mode="w", consolidated=False)
+            return writer.finish()
+
+    def _climate(self, path: Path, model: SpeedyModel) -> ClimateWriter:
+        profiles, scalars = model.climate_names()
+        first = self.calendar.date(self.calendar.first_train)
+        return ClimateWriter(
+            path,
+            model.grid,
+            profiles,
+            scalars,
+            start=calendar.timegm(first.timetuple()),
+            days=self.calendar.days - self.calendar.first_train,
+            attributes={"source": "the host's own column physics", "host": "speedy"},
+        )
+
+    def _days(
+        self, model: SpeedyModel, writer: StoreWriter, climate: ClimateWriter, carry: Carry, first: int
+    ) -> None:
+        advance = model.program()
+        with Progress("generate", self.calendar.days, "days", done=first) as bar:
+            for day in range(first, self.calendar.days):
+                if self.calendar.restart_here(day):
+                    self._save_restart(writer.folder / "restarts", day, model, carry)
+                carry = self._one_day(model, writer, advance, carry, day)
+                if day >= self.calendar.first_train:
+                    means = {n: np.asarray(v) / self.host.steps_per_day for n, v in carry.sums.items()}
+                    climate.add(day - self.calendar.first_train, means)
+                bar.update(1, str(self.calendar.date(day)))
+                # Pieces end where the control's chunks end, so that a resumed run rewrites whole chunks.
+                if (day + 1 - self.calendar.first_train) % PIECE_DAYS == 0 or day + 1 == self.calendar.days:
+                    climate.flush()
+                    writer.checkpoint({"day": np.asarray(day + 1), **model.to_arrays(carry)})
+
+    def _save_restart(self, folder: Path, day: int, model: SpeedyModel, carry: Carry) -> None:
+        folder.mkdir(exist_ok=True)
+        arrays = {k: np.array(v, order="C") for k, v in model.to_arrays(carry).items()}
+        write_file(folder / f"{self.calendar.date(day)}.safetensors", lambda beside: save_file(arrays, beside))
+
+    def _one_day(
+        self, model: SpeedyModel, writer: StoreWriter, advance: Any, carry: Carry, day: int
+    ) -> Carry:
+        steps = self.host.steps_per_day
+        split = self.calendar.split(day)
+        sampled = {s + 1 for s in range(steps) if split and (day * steps + s) % self.config.stride == 0}
+        at = 0
+        for stop in sorted(sampled | {steps}):
+            carry = advance(carry, stop - at, at == 0)
+            at = stop
+            if not bool(carry.stable):
+                raise SubgridError(f"the host itself became unstable on {self.calendar.date(day)}")
+            if split and stop in sampled:
+                self._sample(model, writer, carry, split)
+        return carry
+
+    def _sample(self, model: SpeedyModel, writer: StoreWriter, carry: Carry, split: str) -> None:
+        fraction = self.config.fraction if split == "train" else self.config.evaluation_fraction
+        probability = column_probability(model.grid.area, fraction)
+        step = int(carry.step)
+        drawn = np.random.default_rng((self.config.seed, step)).random(model.grid.columns) < probability
+        chosen = np.flatnonzero(drawn)
+        rows: dict[str, NDArray[Any]] = {
+            name: self._stack(carry.columns, variables, chosen) for name, variables in self.arrays.items()
+        }
+        time = model.seconds(carry.time) - int(model.dt)
+        rows["time"] = np.full(len(chosen), time, np.int64)
+        rows["column"] = chosen.astype(np.int32)
+        rows["weight"] = (model.grid.area / probability)[chosen].astype(np.float32)
+        writer.append(split, rows)
+
+    @staticmethod
+    def _stack(columns: Mapping[str, Any], variables: Any, chosen: NDArray[np.intp]) -> NDArray[np.float32]:
+        parts = [np.atleast_2d(np.asarray(columns[v.name]))[:, chosen] for v in variables]
+        return np.ascontiguousarray(np.concatenate(parts).T)

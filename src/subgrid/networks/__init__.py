@@ -1,0 +1,29 @@
+"""Architectures: tensors only, from the normalised inputs of columns to their normalised outputs.
+
+Every architecture maps ``(profiles (n, level, channel), scalars (n, scalar))`` to the same, and is one file
+that registers itself. Importing this package registers ``mlp`` and ``unet``; other packages add theirs
+through the entry-point group ``subgrid.architectures`` (entry name = architecture name, value = the module
+that registers it).
+
+    shape = NetworkShape(levels=8, profiles_in=4, scalars_in=16, profiles_out=4, scalars_out=13)
+    network = build("unet", shape, size="small", channels=24)
+    same = build(network.architecture, network.shape, **network.hyperparameters)
+"""
+
+from subgrid.networks import mlp, unet
+from subgrid.networks.base import Network, NetworkShape
+from subgrid.networks.flops import count_flops
+from subgrid.networks.registry import architecture, build, names, resolve, sizes
+
+__all__ = [
+    "Network",
+    "NetworkShape",
+    "architecture",
+    "build",
+    "count_flops",
+    "mlp",
+    "names",
+    "resolve",
+    "sizes",
+    "unet",
+]

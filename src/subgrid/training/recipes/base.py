@@ -1,0 +1,115 @@
+"""The registry of recipes and the settings that every recipe has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from importlib import metadata, resources
+from typing import Any, Protocol
+
+import torch
+import yaml
+from torch import Tensor
+
+from subgrid.base.errors import SubgridError, UsageError, unknown_name
+from subgrid.emulator.emulator import Emulator
+
+LOSSES = ("mse", "huber", "mae")
+
+
+@dataclass(frozen=True)
+class RecipeConfig:
+    """Optimisation settings.
+
+    Args:
+        epochs: passes over the training columns.
+        batch_size: columns per step.
+        learning_rate: its peak.
+        warmup: share of all steps in which the learning rate rises linearly; it then falls as a cosine to zero.
+        weight_decay: of AdamW, on matrices only.
+        loss: ``mse``, ``huber`` (delta 1) or ``mae``, on normalised outputs.
+        energy_weight: 0 weighs every normalised channel alike; 1 weighs the levels of a profile by variance x layer
+            mass, as the pooled R2 does; between is linear.
+        input_noise: standard deviation of Gaussian noise on normalised inputs.
+        gradient_clip: norm at which gradients are clipped (0: never).
+    """
+
+    epochs: int = 12
+    batch_size: int = 4096
+    learning_rate: float = 2e-3
+    warmup: float = 0.1
+    weight_decay: float = 1e-4
+    loss: str = "mse"
+    energy_weight: float = 0.5
+    input_noise: float = 0.0
+    gradient_clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise unknown_name("recipe.loss", self.loss, LOSSES)
+        if self.epochs < 1 or self.batch_size < 1:
+            raise UsageError(f"recipe.epochs={self.epochs} and recipe.batch_size={self.batch_size} must be positive")
+        if not 0.0 <= self.energy_weight <= 1.0 or not 0.0 <= self.warmup < 1.0:
+            raise UsageError(
+                f"recipe.energy_weight={self.energy_weight} must lie in [0, 1] and recipe.warmup={self.warmup} in [0, 1)"
+            )
+        if self.learning_rate <= 0 or self.weight_decay < 0 or self.input_noise < 0 or self.gradient_clip < 0:
+            raise UsageError(
+                "recipe: learning_rate must be positive; weight_decay, input_noise and gradient_clip not negative"
+            )
+
+
+class Recipe(Protocol):
+    """What a training step does with an emulator and a batch."""
+
+    config: RecipeConfig
+
+    def loss(self, emulator: Emulator, inputs: Tensor, targets: Tensor, training: bool) -> Tensor:
+        """Scalar loss of raw flat columns (n, channel); plain (no noise) unless ``training``."""
+        ...
+
+    def optimizer(self, emulator: Emulator, total_steps: int) -> tuple[torch.optim.Optimizer, Any]:
+        """Optimiser and per-step schedule."""
+        ...
+
+
+_RECIPES: dict[str, Callable[[RecipeConfig], Recipe]] = {}
+
+
+def register(name: str) -> Callable[[Callable[[RecipeConfig], Recipe]], Callable[[RecipeConfig], Recipe]]:
+    """Class decorator: make a recipe known as ``name``; its defaults lie in ``<name>.yaml`` beside it."""
+
+    def add(builder: Callable[[RecipeConfig], Recipe]) -> Callable[[RecipeConfig], Recipe]:
+        _RECIPES[name] = builder
+        return builder
+
+    return add
+
+
+def recipe_names() -> list[str]:
+    """All recipes: those here and those that installed packages offer (entry points ``subgrid.recipes``)."""
+    return sorted({*_RECIPES, *(p.name for p in metadata.entry_points(group="subgrid.recipes"))})
+
+
+def recipe(name: str, **overrides: Any) -> Recipe:
+    """A recipe with its YAML's defaults and ``overrides``.
+
+    Raises:
+        UsageError: unknown recipe, setting or value.
+    """
+    if name not in _RECIPES:
+        points = {p.name: p for p in metadata.entry_points(group="subgrid.recipes")}
+        if name not in points:
+            raise unknown_name("recipe", name, recipe_names())
+        points[name].load()
+        if name not in _RECIPES:
+            raise SubgridError(f"the package that offers recipe '{name}' does not register it")
+    builder = _RECIPES[name]
+    defaults = yaml.safe_load(
+        (resources.files(builder.__module__.rpartition(".")[0]) / f"{name}.yaml").read_text()
+    )
+    known = {f.name for f in fields(RecipeConfig)}
+    for key in {**defaults, **overrides}:
+        if key not in known:
+            raise unknown_name(f"setting of recipe '{name}'", key, known)
+    return builder(RecipeConfig(**{**defaults, **overrides}))

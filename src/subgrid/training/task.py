@@ -1,0 +1,43 @@
+"""The Lightning task: a recipe applied to an emulator, batch after batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+from torch import Tensor
+
+from subgrid.emulator.emulator import Emulator
+from subgrid.training.recipes import Recipe
+
+
+class EmulatorTask(pl.LightningModule):
+    """Trains ``emulator`` with ``recipe``; batches are raw (inputs, targets, weight).
+
+    Args:
+        emulator: with fitted transforms.
+        recipe: loss and optimiser.
+        total_steps: optimiser steps of the whole run, which the schedule spans.
+    """
+
+    def __init__(self, emulator: Emulator, recipe: Recipe, total_steps: int) -> None:
+        super().__init__()
+        self.emulator, self.recipe, self.total_steps = emulator, recipe, total_steps
+
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> Tensor:
+        """Loss with the recipe's noise."""
+        inputs, targets, _ = batch
+        loss = self.recipe.loss(self.emulator, inputs, targets, training=True)
+        self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> None:
+        """Plain loss."""
+        inputs, targets, _ = batch
+        loss = self.recipe.loss(self.emulator, inputs, targets, training=False)
+        self.log("val_loss", loss, prog_bar=True, batch_size=len(inputs))
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's optimiser and per-step schedule."""
+        optimizer, schedule = self.recipe.optimizer(self.emulator, self.total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
