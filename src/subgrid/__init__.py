@@ -1,1 +1,62 @@
-"""subgrid."""
+"""subgrid: learn the physics that a climate model cannot resolve, prove it inside a climate model, ship it to Fortran.
+
+    import subgrid as sg
+    emulator = sg.load("runs/mlp")
+    tendencies = sg.predict(emulator, columns)   # labelled xarray in and out
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from subgrid.columns import open_store
+    from subgrid.coupling import CoupleConfig, couple
+    from subgrid.deployment import export
+    from subgrid.emulator import Emulator, EmulatorConfig
+    from subgrid.emulator import load_emulator as load
+    from subgrid.evaluation import EvaluateConfig, evaluate, predict
+    from subgrid.hosts.base import host
+    from subgrid.training import TrainConfig, fit
+
+_PLACES = {
+    "open_store": "subgrid.columns",
+    "Emulator": "subgrid.emulator",
+    "EmulatorConfig": "subgrid.emulator",
+    "load": "subgrid.emulator:load_emulator",
+    "TrainConfig": "subgrid.training",
+    "fit": "subgrid.training",
+    "EvaluateConfig": "subgrid.evaluation",
+    "evaluate": "subgrid.evaluation",
+    "predict": "subgrid.evaluation",
+    "CoupleConfig": "subgrid.coupling",
+    "couple": "subgrid.coupling",
+    "export": "subgrid.deployment",
+    "host": "subgrid.hosts.base",
+}
+__all__ = [
+    "CoupleConfig",
+    "Emulator",
+    "EmulatorConfig",
+    "EvaluateConfig",
+    "TrainConfig",
+    "couple",
+    "evaluate",
+    "export",
+    "fit",
+    "host",
+    "load",
+    "open_store",
+    "predict",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that ``import subgrid`` costs nothing."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'subgrid' has no attribute '{name}'")
+    module, _, attribute = _PLACES[name].partition(":")
+    return getattr(import_module(module), attribute or name)

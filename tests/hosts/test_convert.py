@@ -67,9 +67,7 @@ class SmallUnet(nn.Module):
 class Normed(nn.Module):
     def __init__(self):
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3)
-        )
+        self.body = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
         with torch.no_grad():
             for _ in range(5):
                 self.body(torch.randn(64, 5) * 2 + 1)
@@ -109,7 +107,7 @@ class Recurrent(nn.Module):
         self.gru = nn.GRU(12, 4, batch_first=True)
 
     def forward(self, x):
-        return self.gru(self.lstm(x)[0].flip(1))[0]
+        return self.gru(self.lstm(x)[0].flip(1)[:, :2])[0]
 
 
 def columns(n=40):
@@ -123,10 +121,6 @@ MODULES = {
     "batchnorm": lambda: (Normed(), (torch.randn(40, 5),)),
     "columns": lambda: (Columns(), columns()),
     "recurrent": lambda: (Recurrent(), (torch.randn(40, 8, 5),)),
-    "transformer": lambda: (
-        nn.TransformerEncoderLayer(16, 2, 32, batch_first=True),
-        (torch.randn(10, 5, 16),),
-    ),
 }
 
 
@@ -150,17 +144,26 @@ def test_modules_agree(converted, name):
     assert agreement(module, function, others) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "recurrent"])
 def test_gradients_are_those_of_torch(converted, name):
-    module, function, inputs = converted[name]
+    check_gradient(*converted[name])
+
+
+def test_gradients_of_a_short_recurrence():  # eight steps compile for seconds
+    module, inputs = Recurrent(), (torch.randn(40, 2, 5),)
+    check_gradient(module, to_jax(module, inputs), inputs)
+
+
+def check_gradient(module, function, inputs):
     leaf = inputs[0].clone().requires_grad_()
     first = torch.utils._pytree.tree_leaves(module.eval()(leaf, *inputs[1:]))[0]
-    scale = 1.0 / first.detach().std()
-    (expected,) = torch.autograd.grad(((first * scale) ** 2).sum(), leaf)
+    direction = torch.randn_like(first) / first.detach().std()
+    (expected,) = torch.autograd.grad((first * direction).sum(), leaf)
     rest = arrays(inputs[1:])
-    found = jax.grad(lambda x: jnp.sum((function(x, *rest)[0] * float(scale)) ** 2))(arrays(inputs)[0])
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(function(x, *rest)[0] * direction.numpy())))
+    found = gradient(arrays(inputs)[0])
     assert np.isfinite(found).all()
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-4 * float(expected.abs().max()))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_works_in_scan_vmap_and_an_outer_jit(converted):
@@ -220,6 +223,7 @@ ELEMENTWISE = {
         x.asinh(),
         (x.abs() + 1.1).acosh(),
         (x / 9).atanh(),
+        (x / 9).acos(),
     ],
     "special": lambda s, x: [
         x.erf(),
@@ -292,6 +296,8 @@ ELEMENTWISE = {
         torch.maximum(x, s.vector),
         torch.minimum(x, s.vector),
         torch.fmax(x, -x),
+        torch.fmin(x, -x),
+        x.copysign(-s.vector),
         torch.hypot(x, x),
     ],
     "compare": lambda s, x: [
@@ -303,7 +309,15 @@ ELEMENTWISE = {
         x != x[0],
         torch.isclose(x, x[0]),
     ],
-    "logic": lambda s, x: [(x > 0) & (x < 1), (x > 0) | (x < -1), ~(x > 0), torch.logical_xor(x > 0, x < 1)],
+    "logic": lambda s, x: [
+        (x > 0) & (x < 1),
+        (x > 0) | (x < -1),
+        ~(x > 0),
+        torch.logical_xor(x > 0, x < 1),
+        (x > 0) ^ (x < 1),
+        (x > 0).logical_not(),
+        x.logical_and(x),
+    ],
     "where": lambda s, x: [
         torch.where(x > 0, x, 0.0),
         torch.where(x > 0, 1.0, s.vector),
@@ -358,6 +372,7 @@ REDUCTIONS = {
         x.amin(0),
         x.argmax(1),
         x.argmin(),
+        x.min(),
     ],
     "bool": lambda s, x: [(x > 0).any(1), (x > 0).all(0), (x > -99).all(), (x > 0).any(dim=(0, 1))],
     "products": lambda s, x: [x.prod(1), x.prod(), x.cumprod(0), x.cumsum(1), x.logcumsumexp(0)],
@@ -433,9 +448,7 @@ SHAPES = {
         x * torch.tensor([1.0, 2, 3, 4]),
         x + torch.eye(20)[:, :4],
     ],
-    "pad": lambda s, x: [
-        F.pad(x[None], (1, 2), mode=m) for m in ("reflect", "replicate", "circular", "constant")
-    ],
+    "pad": lambda s, x: [F.pad(x[None], (1, 2), mode=m) for m in ("reflect", "replicate", "circular", "constant")],
     "crop": lambda s, x: [F.pad(x, (-1, 2, 0, 1), value=1.5), F.pad(x, (1, 1))],
     "pool": lambda s, x: [
         F.avg_pool1d(x.T, 3, 2, 1),
@@ -443,6 +456,7 @@ SHAPES = {
         F.max_pool1d(x.T, 3, 2, 1),
     ],
     "adapt": lambda s, x: [F.adaptive_avg_pool1d(x.T, n) for n in (1, 4, 7)],
+    "resample2d": lambda s, x: [F.interpolate(x[None, None], scale_factor=f) for f in (2, (1, 3), (0.5, 1.3))],
     "resample": lambda s, x: [F.interpolate(x[None], size=n) for n in (8, 7, 2)],
     "blend": lambda s, x: [
         F.interpolate(x[None], scale_factor=1.6),
@@ -474,6 +488,7 @@ PRODUCTS = {
     "scaled": lambda s, x: [
         torch.addmm(s.vector, x, x[:4], beta=2, alpha=3),
         torch.addmv(s.vector, x[:4], s.vector),
+        torch.baddbmm(x[:, None], x[:, None], x[:, :, None] * x[:, None], alpha=2),
     ],
     "batched": lambda s, x: [
         x[:, None] @ s.weight.T.expand(20, 4, 6),
@@ -501,24 +516,27 @@ def _assigned(x, place):
     return y
 
 
-OPS = {
-    f"{group}-{name}": function
-    for group, functions in {
-        "elementwise": ELEMENTWISE,
-        "reductions": REDUCTIONS,
-        "shapes": SHAPES,
-        "writes": WRITES,
-        "products": PRODUCTS,
-    }.items()
-    for name, function in functions.items()
+GROUPS = {
+    "elementwise": ELEMENTWISE,
+    "reductions": REDUCTIONS,
+    "shapes": SHAPES,
+    "writes": WRITES,
+    "products": PRODUCTS,
 }
 
 
-@pytest.mark.parametrize("name", OPS)
-def test_operations_agree(name):
+def departure(function, x):
+    module = Formula(function)
+    return agreement(module, to_jax(module, (x,)), (x,))
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_operations_agree(group):
     torch.manual_seed(1)
-    module, inputs = Formula(OPS[name]), (torch.randn(20, 4),)
-    assert agreement(module, to_jax(module, inputs), inputs) < TOLERANCE
+    x, functions = torch.randn(20, 4), GROUPS[group]
+    if departure(lambda s, x: {name: f(s, x) for name, f in functions.items()}, x) >= TOLERANCE:
+        worst = {name: departure(f, x) for name, f in functions.items()}
+        pytest.fail(f"departures: { {name: d for name, d in worst.items() if d >= TOLERANCE} }")
 
 
 def test_dtypes_follow_torch():
@@ -534,6 +552,13 @@ def test_double_and_half_modules():
     half = nn.Linear(4, 3).bfloat16()
     inputs = (torch.randn(20, 4, dtype=torch.bfloat16),)
     assert agreement(half, to_jax(half, inputs), inputs) < 0.05
+
+
+def test_kernels_longer_than_the_column():
+    for padding, stride, dilation in ((2, 1, 1), (4, 2, 2), (3, 1, 1)):
+        module = nn.Conv1d(4, 6, 5, padding=padding, stride=stride, dilation=dilation)
+        inputs = (torch.randn(20, 4, 2),)
+        assert agreement(module, to_jax(module, inputs), inputs) < TOLERANCE
 
 
 def test_attention_masks():
@@ -621,6 +646,7 @@ def test_names_every_missing_operation_at_once():
         (lambda s, x: torch.cond(x.sum() > 0, torch.exp, torch.neg, (x,)), "cond"),
         (lambda s, x: x + s.vector.add_(1), "writing to 'vector'"),
         (lambda s, x: F.avg_pool1d(x, 3, 2, ceil_mode=True), "avg_pool2d.*ceil_mode"),
+        (lambda s, x: F.max_pool1d(x, 2, dilation=2), "max_pool2d_with_indices.*dilation"),
         (lambda s, x: F.max_pool1d(x, 2, return_indices=True), "max_pool2d_with_indices"),
         (lambda s, x: x @ x, "cannot export Formula"),
     ],
@@ -646,12 +672,17 @@ def identity_plus(*shifts):
 
 
 def test_agreement_by_hand():
-    # channel 0: std 1; channel 1: constant, so judged by its mean 10
+    # channel 0: std 1; channel 1: constant, so judged by a tenth of its mean 10
     x = torch.tensor([[1.0, 10.0], [3.0, 10.0]])
     module = nn.Identity()
     assert agreement(module, identity_plus(0.0, 0.0), (x,)) == 0.0
-    assert agreement(module, identity_plus(0.25, 0.5), (x,)) == pytest.approx(0.25)
-    assert agreement(module, identity_plus(0.25, 5.0), (x,)) == pytest.approx(0.5)
+    assert agreement(module, identity_plus(0.25, 0.125), (x,)) == pytest.approx(0.25)
+    assert agreement(module, identity_plus(0.25, 0.5), (x,)) == pytest.approx(0.5)
+    # only the first output counts
+    twice = Formula(lambda s, x: (x, x))
+    assert agreement(twice, lambda x: (x, x + 1.0), (x,), outputs=1) == 0.0
+    # one axis is one channel: mean 2, std 1
+    assert agreement(module, lambda x: (x + 0.5,), (x[:, 0],)) == pytest.approx(0.5)
     # a channel that is exactly zero must stay so
     assert agreement(module, identity_plus(0.0, 1e-9), (x * torch.tensor([1.0, 0.0]),)) == math.inf
 
@@ -662,4 +693,4 @@ def test_agreement_of_what_is_not_finite_or_not_alike():
     assert agreement(nn.Identity(), lambda x: (jnp.nan_to_num(x),), (x,)) == math.inf
     assert agreement(nn.Identity(), lambda x: (x[:2],), (x,)) == math.inf
     assert agreement(nn.Identity(), lambda x: (x, x), (x,)) == math.inf
-    assert agreement(nn.Identity(), lambda x: (x + 1.0,), (torch.tensor(4.0),)) == pytest.approx(0.25)
+    assert agreement(nn.Identity(), lambda x: (x + 1.0,), (torch.tensor(4.0),)) == pytest.approx(2.5)

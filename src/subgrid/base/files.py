@@ -28,7 +28,7 @@ def writable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
             raise SubgridError(
                 f"cannot write to {path}: {error.strerror}; choose another folder or change its permissions"
             ) from error
@@ -46,7 +46,7 @@ def make_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".write-test-{os.getpid()}"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     return path
 
 
@@ -108,10 +108,12 @@ def only_writer(path: Path) -> Iterator[None]:
     with writable(path), lock.open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SubgridError(
-                f"another process is working on {path}; wait for it or choose another folder"
-            ) from error
+            gone = not os.path.samestat(os.fstat(handle.fileno()), lock.stat())
+        except (BlockingIOError, FileNotFoundError):
+            gone = True
+        # A holder removes the file as it leaves: a lock on a removed file keeps nobody out.
+        if gone:
+            raise SubgridError(f"another process is working on {path}; wait for it or choose another folder")
         try:
             yield
         finally:

@@ -59,7 +59,14 @@ class Progress:
             self._said = now
             rate = (self.done - self._begun_at) / max(now - self._started, 1e-9)
             logger.info(
-                "%s: %d of %d %s, %.3g %s/s %s", self.title, self.done, self.total, self.unit, rate, self.unit, note
+                "%s: %d of %d %s, %.3g %s/s %s",
+                self.title,
+                self.done,
+                self.total,
+                self.unit,
+                rate,
+                self.unit,
+                note,
             )
 
     def __exit__(

@@ -44,7 +44,9 @@ class ColumnLoader:
         max_samples: int | None = None,
     ) -> None:
         if batch_size < 1 or buffer_blocks < 1:
-            raise UsageError(f"batch_size ({batch_size}) and buffer_blocks ({buffer_blocks}) must be positive")
+            raise UsageError(
+                f"batch_size ({batch_size}) and buffer_blocks ({buffer_blocks}) must be positive"
+            )
         self.split, self.variables = split, variables
         self.batch_size, self.seed, self.buffer_blocks = batch_size, seed, buffer_blocks
         self.drop_last = drop_last
@@ -91,13 +93,14 @@ class ColumnLoader:
             self._held = key, (inputs, targets, weight)
         return self._held[1]
 
-    def _order(self, blocks: tuple[int, ...], rows: int) -> NDArray[np.int64]:
+    def _order(self, epoch: int, blocks: tuple[int, ...], rows: int) -> NDArray[np.int64]:
         if self.seed is None:
             return np.arange(rows)
-        return np.random.default_rng((self.seed, self.epoch, blocks[0])).permutation(rows)
+        return np.random.default_rng((self.seed, epoch, blocks[0])).permutation(rows)
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches of one epoch from the current position; afterwards the loader stands at the next epoch."""
+        epoch = self.epoch
         skip = self.start_batch * self.batch_size
         carried: Batch | None = None
         for blocks in self._buffers():
@@ -106,7 +109,7 @@ class ColumnLoader:
                 skip -= rows
                 continue
             data = self._load(blocks)
-            order = self._order(blocks, rows)[skip:]
+            order = self._order(epoch, blocks, rows)[skip:]
             skip = 0
             start = 0
             if carried is not None:
@@ -124,11 +127,12 @@ class ColumnLoader:
                 carried = _take(data, order[start:])
         if carried is not None and not self.drop_last:
             yield self._given(carried)
-        self.epoch += 1
-        self.start_batch = 0
 
     def _given(self, batch: Batch) -> Batch:
+        """Count a batch. The last one moves to the next epoch, since a trainer may not ask for the end of the first."""
         self.start_batch += 1
+        if self.start_batch == len(self):
+            self.epoch, self.start_batch = self.epoch + 1, 0
         return batch
 
 

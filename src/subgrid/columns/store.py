@@ -105,7 +105,9 @@ class StoreSpec:
                 block=block,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SubgridError(f"{path}: damaged store description ({error!r}); make the store again") from error
+            raise SubgridError(
+                f"{path}: damaged store description ({error!r}); make the store again"
+            ) from error
 
 
 def _chunk_file(folder: Path, array: str, block: int, dimensions: int) -> Path:
@@ -495,9 +497,7 @@ class ColumnStore:
             "time_step_s": self.spec.time_step,
             "columns": self.grid.columns,
             "levels": self.grid.levels,
-            "arrays": {
-                name: [v.name for v in variables] for name, variables in self.spec.arrays.items()
-            },
+            "arrays": {name: [v.name for v in variables] for name, variables in self.spec.arrays.items()},
             "splits": splits,
             "bytes": folder_bytes(self.path),
             "provenance": dict(self.spec.provenance),
@@ -527,9 +527,7 @@ def _check_files(split: Split) -> None:
             except FileNotFoundError as error:
                 raise SubgridError(f"{path} is missing: the store is incomplete; make it again") from error
             if size != expected:
-                raise SubgridError(
-                    f"{path} is truncated ({size} of {expected} bytes); make the store again"
-                )
+                raise SubgridError(f"{path} is truncated ({size} of {expected} bytes); make the store again")
 
 
 def open_store(path: Path | str) -> ColumnStore:

@@ -20,8 +20,10 @@ class EmulatorConfig:
         inputs: ``raw`` (variables as they are), ``relative_humidity`` (in place of specific humidity) or
             ``relative_humidity_buoyancy`` (and the buoyancy of a surface plume).
         saturation: saturation formula of the features and of condensation, ``murray`` (SPEEDY) or ``sam``.
-        clip_inputs: keep normalised inputs within the training range.
-        clip_outputs: keep outputs within the training range.
+        clip_inputs: keep normalised inputs within the training range, widened by ``clip_margin``.
+        clip_outputs: keep outputs within the training range, widened by ``clip_margin``.
+        clip_margin: how far beyond the training range the bounds lie, as a share of its width. At 0 the lower bound of
+            precipitation is zero, and cutting the network's scatter there makes it rain more on the mean.
         condense: condense what exceeds ``condense_above`` relative humidity within ``condense_hours``.
         condense_above: relative humidity, 1.
         condense_hours: time scale, h.
@@ -35,7 +37,8 @@ class EmulatorConfig:
     saturation: str = "murray"
     clip_inputs: bool = True
     clip_outputs: bool = True
-    condense: bool = True
+    clip_margin: float = 0.25
+    condense: bool = False
     condense_above: float = 1.02
     condense_hours: float = 4.0
     water: str = "none"
@@ -45,6 +48,8 @@ class EmulatorConfig:
         for name, valid in (("inputs", INPUTS), ("saturation", ("murray", "sam")), ("water", WATER)):
             if getattr(self, name) not in valid:
                 raise unknown_name(f"emulator.{name}", str(getattr(self, name)), valid)
+        if not 0.0 <= self.clip_margin <= 10.0:
+            raise UsageError(f"emulator.clip_margin={self.clip_margin} must lie in [0, 10]")
         if self.condense_hours <= 0 or not 0.5 <= self.condense_above <= 2.0:
             raise UsageError(
                 f"emulator.condense_hours={self.condense_hours} must be positive and emulator.condense_above="

@@ -70,7 +70,7 @@ class Emulator(nn.Module):
     def _encode(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         p, s = self.features(profile_values, scalar_values)
         p, s = self.inputs(p, s)
-        clipped_p, clipped_s, outside = self.inputs.clip(p, s)
+        clipped_p, clipped_s, outside = self.inputs.clip(p, s, self.config.clip_margin)
         if self.config.clip_inputs:
             p, s = clipped_p, clipped_s
         return p, s, outside
@@ -82,7 +82,7 @@ class Emulator(nn.Module):
 
     def decode(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised outputs -> raw SI (within the training range if ``clip_outputs``), and the share outside."""
-        p, s, outside = self.outputs.clip(profile_values, scalar_values)
+        p, s, outside = self.outputs.clip(profile_values, scalar_values, self.config.clip_margin)
         if not self.config.clip_outputs:
             p, s = profile_values, scalar_values
         p, s = self.outputs.inverse(p, s)

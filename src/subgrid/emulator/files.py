@@ -61,7 +61,9 @@ def load_emulator(folder: Path | str, **changes: Any) -> Emulator:
     if not (folder / DESCRIPTION).exists() and (folder / "emulator" / DESCRIPTION).exists():
         folder = folder / "emulator"
     if not (folder / DESCRIPTION).exists():
-        raise SubgridError(f"{folder} holds no emulator ({DESCRIPTION} is missing): train one with `subgrid train`")
+        raise SubgridError(
+            f"{folder} holds no emulator ({DESCRIPTION} is missing): train one with `subgrid train`"
+        )
     description = read_json(folder / DESCRIPTION)
     if not isinstance(description, dict) or description.get("kind") != KIND:
         raise SubgridError(f"{folder / DESCRIPTION} does not describe an emulator")

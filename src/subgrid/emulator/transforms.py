@@ -13,6 +13,8 @@ from subgrid.base.errors import SubgridError
 
 #: A channel whose std / |mean| is below this counts as constant.
 CONSTANT = 1e-5
+#: A normalised value counts as outside the training range if it is further out than this.
+OUTSIDE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,18 @@ class Standardise(nn.Module):
             (scalars - self.scalar_mean) * self.scalar_inverse,  # type: ignore[operator]
         )
 
-    def clip(self, profiles: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised values kept within the training range, and the share of channels that were outside (n,)."""
-        p = torch.minimum(torch.maximum(profiles, self.profile_low), self.profile_high)  # type: ignore[arg-type]
-        s = torch.minimum(torch.maximum(scalars, self.scalar_low), self.scalar_high)  # type: ignore[arg-type]
-        outside = ((p - profiles).abs() > 1e-4).sum((1, 2)) + ((s - scalars).abs() > 1e-4).sum(1)
-        channels = profiles.shape[1] * profiles.shape[2] + scalars.shape[1]
-        return p, s, outside.to(profiles.dtype) / channels
+    def clip(self, profiles: Tensor, scalars: Tensor, margin: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised values kept within the training range, and the share of live channels that were outside (n,).
+
+        ``margin`` widens the range on both sides, as a share of its width.
+        """
+        p = _within(profiles, self.profile_low, self.profile_high, margin)  # type: ignore[arg-type]
+        s = _within(scalars, self.scalar_low, self.scalar_high, margin)  # type: ignore[arg-type]
+        live_p, live_s = self.profile_std > 0, self.scalar_std > 0  # type: ignore[operator]
+        outside = (((p - profiles).abs() > OUTSIDE) & live_p).sum((1, 2))
+        outside = outside + (((s - scalars).abs() > OUTSIDE) & live_s).sum(1)
+        live = (live_p.sum() + live_s.sum()).clamp(min=1)
+        return p, s, outside.to(profiles.dtype) / live
 
     def inverse(self, profiles: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
         """Back to physical units; constant channels give their mean."""
@@ -93,3 +100,8 @@ class Standardise(nn.Module):
             profiles * self.profile_std + self.profile_mean,  # type: ignore[operator]
             scalars * self.scalar_std + self.scalar_mean,  # type: ignore[operator]
         )
+
+
+def _within(values: Tensor, low: Tensor, high: Tensor, margin: float) -> Tensor:
+    room = margin * (high - low)
+    return torch.minimum(torch.maximum(values, low - room), high + room)

@@ -58,7 +58,11 @@ class ClimateWriter:
                 dimension_names=("time", *dimensions),
             )
         coordinates = {
-            "time": (np.int64(start) + 86400 * np.arange(days), ("time",), {"units": "seconds since 1970-01-01"}),
+            "time": (
+                np.int64(start) + 86400 * np.arange(days),
+                ("time",),
+                {"units": "seconds since 1970-01-01"},
+            ),
             "latitude": (grid.latitude, ("column",), {"units": "degrees_north"}),
             "longitude": (grid.longitude, ("column",), {"units": "degrees_east"}),
             "area": (grid.area, ("column",), {"units": "sr"}),

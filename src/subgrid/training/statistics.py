@@ -34,9 +34,7 @@ def feature_statistics(emulator: Emulator, split: Split) -> ChannelStatistics:
     return total or ChannelStatistics.empty(0)
 
 
-def _channel_range(
-    fields: dict[str, NDArray[np.float64]], profiles: int, levels: int
-) -> ChannelRange:
+def _channel_range(fields: dict[str, NDArray[np.float64]], profiles: int, levels: int) -> ChannelRange:
     parts = {name: split_channels(values, profiles, levels) for name, values in fields.items()}
     return ChannelRange(mean=parts["mean"], std=parts["std"], low=parts["min"], high=parts["max"])
 

@@ -6,8 +6,6 @@ import calendar
 import datetime as dt
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -22,53 +20,10 @@ from subgrid.base.provenance import provenance
 from subgrid.columns.store import ColumnStore, StoreSpec, StoreWriter
 from subgrid.columns.variables import variable_set
 from subgrid.hosts.climate import PIECE_DAYS, ClimateWriter, monthly_means, open_climate
-from subgrid.hosts.speedy.model import Carry, SpeedyConfig, SpeedyModel, term_variables
+from subgrid.hosts.speedy.model import Carry, SpeedyModel, term_variables
+from subgrid.hosts.speedy.settings import GenerateConfig, SpeedyConfig
 
 logger = logging.getLogger("subgrid")
-
-
-@dataclass(frozen=True)
-class GenerateConfig:
-    """How columns are sampled from the host.
-
-    Args:
-        spin_up_days: days from rest that are thrown away.
-        train_days: length of the training stretch that follows.
-        evaluation_days: length of the stretch for validation and test months after it.
-        gap_days: days left out at the start of every validation or test month.
-        stride: steps between samples; coprime with the steps of a day, so that every time of day is met.
-        fraction: share of the columns drawn at a training sample (probability proportional to area).
-        evaluation_fraction: the same at validation and test samples.
-        terms: also store the tendencies of each process group.
-        seed: of the draw of columns.
-    """
-
-    spin_up_days: int = 90
-    train_days: int = 365
-    evaluation_days: int = 365
-    gap_days: int = 3
-    stride: int = 11
-    fraction: float = 0.4
-    evaluation_fraction: float = 0.1
-    terms: bool = False
-    seed: int = 0
-
-    def check(self, host: SpeedyConfig) -> None:
-        """Raise :class:`UsageError` for settings that cannot work together."""
-        if self.stride < 1 or gcd(self.stride, host.steps_per_day) != 1:
-            raise UsageError(
-                f"stride={self.stride} shares a factor with the {host.steps_per_day} steps of a day and would "
-                "always meet the same hours; choose e.g. 11 or 7"
-            )
-        for name in ("fraction", "evaluation_fraction"):
-            if not 0.0 < getattr(self, name) <= 0.6:
-                raise UsageError(f"{name}={getattr(self, name)} must lie in (0, 0.6]")
-        for name in ("spin_up_days", "gap_days"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name}={getattr(self, name)} must not be negative")
-        for name in ("train_days", "evaluation_days"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name}={getattr(self, name)} must be at least 1")
 
 
 class Calendar:
@@ -204,7 +159,9 @@ class Generator:
     def _save_restart(self, folder: Path, day: int, model: SpeedyModel, carry: Carry) -> None:
         folder.mkdir(exist_ok=True)
         arrays = {k: np.array(v, order="C") for k, v in model.to_arrays(carry).items()}
-        write_file(folder / f"{self.calendar.date(day)}.safetensors", lambda beside: save_file(arrays, beside))
+        write_file(
+            folder / f"{self.calendar.date(day)}.safetensors", lambda beside: save_file(arrays, beside)
+        )
 
     def _one_day(
         self, model: SpeedyModel, writer: StoreWriter, advance: Any, carry: Carry, day: int

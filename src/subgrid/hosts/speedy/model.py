@@ -11,7 +11,7 @@ SPEEDY's physics gets a fresh carry at every step, which refreshes its shortwave
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from subgrid.base.errors import UsageError
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.variables import Variable, variable_set
+from subgrid.hosts.speedy.settings import SpeedyConfig
 from subgrid.physics.vertical import VerticalGrid
 
 Fields = dict[str, jax.Array]
@@ -71,36 +72,6 @@ def term_variables() -> tuple[Variable, ...]:
         for group in TERM_GROUPS
         for name in PROGNOSTIC
     )
-
-
-@dataclass(frozen=True)
-class SpeedyConfig:
-    """Resolution and clock of the host.
-
-    Args:
-        truncation: spectral truncation, 21 (64 x 32 columns) or 31 (96 x 48).
-        levels: sigma levels (8 is SPEEDY's own table).
-        time_step_minutes: model step.
-        start: first instant, ISO date.
-    """
-
-    truncation: int = 21
-    levels: int = 8
-    time_step_minutes: int = 30
-    start: str = "2000-10-03"
-
-    def __post_init__(self) -> None:
-        if self.truncation not in (21, 31):
-            raise UsageError(f"host truncation {self.truncation} is not supported; choose 21 or 31")
-        if self.levels < 5:
-            raise UsageError(f"SPEEDY physics needs at least 5 levels, not {self.levels}")
-        if 1440 % self.time_step_minutes:
-            raise UsageError(f"time_step_minutes={self.time_step_minutes} does not divide a day")
-
-    @property
-    def steps_per_day(self) -> int:
-        """Model steps in a day."""
-        return 1440 // self.time_step_minutes
 
 
 class Carry(NamedTuple):
@@ -161,19 +132,15 @@ class SpeedyModel:
     def __init__(self, config: SpeedyConfig | None = None, record_terms: bool = False) -> None:
         self.config = config or SpeedyConfig()
         data = Path(jcm.__file__).parent / "data" / "bc" / "t30" / "clim"
-        self.coords = get_speedy_coords(
-            layers=self.config.levels, spectral_truncation=self.config.truncation
-        )
+        self.coords = get_speedy_coords(layers=self.config.levels, spectral_truncation=self.config.truncation)
         terrain = TerrainData.from_file(data / "terrain.nc", self.coords)
-        self.forcing = ForcingData.from_file(
-            data / "forcing.nc", coords=self.coords, align_mode="wrap_year"
-        )
+        self.forcing = ForcingData.from_file(data / "forcing.nc", coords=self.coords, align_mode="wrap_year")
         self.record_terms = record_terms
         physics = speedy_physics(checkpoint_terms=False)
         if record_terms:
-            taps = [
-                item for i, term in enumerate(physics.terms) for item in (_Tap(str(i)), term)
-            ] + [_Tap(str(len(physics.terms)))]
+            taps = [item for i, term in enumerate(physics.terms) for item in (_Tap(str(i)), term)] + [
+                _Tap(str(len(physics.terms)))
+            ]
             self.categories = [term.category for term in physics.terms]
             physics = type(physics)(terms=taps, checkpoint_terms=False)
         self.model = Model(
@@ -188,6 +155,7 @@ class SpeedyModel:
         self.dt = float(self.config.time_step_minutes * 60)
         self.fresh_physics_carry = self.model.initial_physics_carry()
         self.grid = self._grid()
+        self._programs: dict[ColumnPhysics, Callable[[Carry, int, bool], Carry]] = {}
         boundaries = np.asarray(self.coords.vertical.boundaries)
         middle = 0.5 * (boundaries[1:] + boundaries[:-1])
         #: Lower bound of a stable temperature at each level, K.
@@ -200,9 +168,7 @@ class SpeedyModel:
         longitude = np.degrees(np.asarray(horizontal.nodal_axes[0], np.float64))
         latitude = np.degrees(np.arcsin(np.asarray(horizontal.nodal_axes[1], np.float64)))
         _, weights = np.polynomial.legendre.leggauss(len(latitude))
-        area = np.broadcast_to(
-            weights * 2.0 * np.pi / len(longitude), (len(longitude), len(latitude))
-        )
+        area = np.broadcast_to(weights * 2.0 * np.pi / len(longitude), (len(longitude), len(latitude)))
         lon, lat = np.meshgrid(longitude, latitude, indexing="ij")
         boundaries = np.asarray(self.coords.vertical.boundaries, np.float64)
         return ColumnGrid(
@@ -281,6 +247,54 @@ class SpeedyModel:
             flat.update(self._terms(out))
         return Result(tendencies, flat, {})
 
+    def with_own_surface(self, physics: ColumnPhysics) -> ColumnPhysics:
+        """``physics`` with its surface fluxes replaced by the host's own bulk formulae.
+
+        The lowest level gives back what the emulated sensible heat, evaporation and stress put into it and receives
+        the host's, which are driven by the emulated radiation at the surface (downward shortwave = net / (1 - albedo)).
+        """
+        by_category = {term.category: term for term in self.model.physics.terms}
+        first = [by_category[c] for c in ("flags", "forcing", "humidity")]
+        surface = by_category["surface"]
+        lowest = float(np.diff(np.asarray(self.coords.vertical.boundaries))[-1])
+
+        def combined(columns: Fields, state: PhysicsState, forcing: ForcingData) -> Result:
+            emulated = physics(columns, state, forcing)
+            diagnostics = dict(self.fresh_physics_carry)
+            for term in first:
+                _, diagnostics = term(state, diagnostics, forcing, self.terrain)
+            fluxes = emulated.fluxes
+            down = fluxes["surface_net_shortwave"] / (1.0 - columns["albedo"])
+            diagnostics["_shortwave_rad"] = diagnostics["_shortwave_rad"].copy(rsds=self._grid_field(down))
+            diagnostics["_surface_flux"] = diagnostics["_surface_flux"].copy(
+                rlds=self._grid_field(fluxes["surface_downward_longwave"])
+            )
+            own, diagnostics = surface(state, diagnostics, forcing, self.terrain)
+            found = diagnostics["_surface_flux"]
+            mass = lowest * columns["surface_pressure"] / jcm_constants.grav
+            removed = {
+                "temperature": fluxes["sensible_heat_flux"] / (jcm_constants.cpd * mass),
+                "specific_humidity": fluxes["evaporation"] / mass,
+                "u_wind": fluxes["surface_stress_u"] / mass,
+                "v_wind": fluxes["surface_stress_v"] / mass,
+            }
+            tendencies = {
+                name: emulated.tendencies[name].at[-1].add(-removed[name]) + _flat(getattr(own, name))
+                for name in PROGNOSTIC
+            }
+            replaced = {
+                "sensible_heat_flux": found.shf,
+                "evaporation": found.evap * G_TO_KG,
+                "surface_stress_u": found.ustr,
+                "surface_stress_v": found.vstr,
+                "surface_upward_longwave": found.rlus,
+                "surface_net_heat_flux": found.hfluxn,
+            }
+            flat = {name: _flat(field) for name, field in replaced.items()}
+            return Result(tendencies, {**fluxes, **flat}, emulated.counters)
+
+        return combined
+
     def _terms(self, out: Mapping[str, Any]) -> Fields:
         """Tendency of each process group from the taps between jcm's terms."""
         found: Fields = {}
@@ -303,6 +317,8 @@ class SpeedyModel:
         first step whose state is not finite or out of bounds; ``carry.columns`` then holds that state.
         """
         chosen = physics or self.own_physics
+        if chosen in self._programs:
+            return self._programs[chosen]
 
         def advance(carry: Carry, steps: jax.Array, reset: jax.Array) -> Carry:
             sums = jax.tree.map(lambda x: jnp.where(reset, jnp.zeros_like(x), x), carry.sums)
@@ -317,7 +333,12 @@ class SpeedyModel:
             return jax.lax.while_loop(go_on, body, (jnp.int32(0), carry))[1]
 
         compiled = jax.jit(advance)
-        return lambda carry, steps, reset=False: compiled(carry, jnp.int32(steps), jnp.bool_(reset))
+
+        def run(carry: Carry, steps: int, reset: bool = False) -> Carry:
+            return compiled(carry, jnp.int32(steps), jnp.bool_(reset))
+
+        self._programs[chosen] = run
+        return run
 
     def _step(self, physics: ColumnPhysics, carry: Carry) -> Carry:
         raw = self.model.dycore.to_physics_state(carry.state)

@@ -34,7 +34,7 @@ class RecipeConfig:
         gradient_clip: norm at which gradients are clipped (0: never).
     """
 
-    epochs: int = 12
+    epochs: int = 14
     batch_size: int = 4096
     learning_rate: float = 2e-3
     warmup: float = 0.1
@@ -48,10 +48,12 @@ class RecipeConfig:
         if self.loss not in LOSSES:
             raise unknown_name("recipe.loss", self.loss, LOSSES)
         if self.epochs < 1 or self.batch_size < 1:
-            raise UsageError(f"recipe.epochs={self.epochs} and recipe.batch_size={self.batch_size} must be positive")
+            raise UsageError(
+                f"recipe.epochs={self.epochs} and recipe.batch_size={self.batch_size} must be positive"
+            )
         if not 0.0 <= self.energy_weight <= 1.0 or not 0.0 <= self.warmup < 1.0:
             raise UsageError(
-                f"recipe.energy_weight={self.energy_weight} must lie in [0, 1] and recipe.warmup={self.warmup} in [0, 1)"
+                f"recipe.energy_weight={self.energy_weight} must lie in [0, 1], recipe.warmup={self.warmup} in [0, 1)"
             )
         if self.learning_rate <= 0 or self.weight_decay < 0 or self.input_noise < 0 or self.gradient_clip < 0:
             raise UsageError(

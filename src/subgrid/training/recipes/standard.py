@@ -71,7 +71,7 @@ class Standard:
             {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, foreach=True)
         rise = max(1, round(config.warmup * total_steps))
 
         def factor(step: int) -> float:

@@ -1,0 +1,269 @@
+"""The verbs: ``subgrid VERB ... key=value``; exit code 0 done, 1 the work failed, 2 wrong usage."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from subgrid.base.errors import SubgridError, UsageError
+
+app = typer.Typer(
+    name="subgrid",
+    help="Learn the physics that a climate model cannot resolve, prove it inside a climate model, ship it to Fortran.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data = typer.Typer(help="Columns: make them, look at them.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data, name="data")
+
+Words = Annotated[list[str] | None, typer.Argument(help="key=value settings", show_default=False)]
+Run = Annotated[str, typer.Argument(help="run folder, or emulator folder")]
+Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+
+
+def _say(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
+    print(json.dumps(result, indent=2) if as_json else "\n".join(lines))
+
+
+@data.command("generate")
+def data_generate(words: Words = None, as_json: Json = False) -> None:
+    """Make columns with the embedded climate model.
+
+    Example: subgrid data generate host=speedy out=store.zarr train_days=365 host.truncation=21
+    """
+    from subgrid.cli.verbs import generate_settings
+    from subgrid.hosts.base import host
+
+    name, out, host_settings, sampling = generate_settings(words or [])
+    store = host(name, **host_settings).generate(Path(out), sampling)
+    info = store.info()
+    _say(
+        info,
+        as_json,
+        [f"{out}: " + ", ".join(f"{n} {s['samples']}" for n, s in info["splits"].items()) + " samples"],
+    )
+
+
+@data.command("info")
+def data_info(store: Annotated[str, typer.Argument(help="a column store")], as_json: Json = False) -> None:
+    """Say what a column store holds.
+
+    Example: subgrid data info store.zarr --json
+    """
+    from subgrid.columns.store import open_store
+
+    info = open_store(store).info()
+    lines = [
+        f"{info['path']}: host {info['host']}, {info['columns']} columns x {info['levels']} levels, step "
+        f"{info['time_step_s']:g} s, {info['bytes'] / 1e9:.2f} GB, format {info['format_version']}"
+    ]
+    for name, split in info["splits"].items():
+        lines.append(f"  {name}: {split['samples']} samples, {split['first']} to {split['last']}")
+    for name, variables in info["arrays"].items():
+        lines.append(f"  {name}: {', '.join(variables)}")
+    _say(info, as_json, lines)
+
+
+@app.command()
+def train(words: Words = None, as_json: Json = False) -> None:
+    """Train an emulator on a column store.
+
+    Example: subgrid train data=store.zarr out=run architecture=mlp recipe=standard recipe.epochs=12 seed=0
+    """
+    from subgrid.cli.verbs import train_settings
+    from subgrid.training.fit import fit
+
+    config, out = train_settings(words or [])
+    fit(config, out)
+    metrics = json.loads((Path(out) / "metrics.json").read_text())
+    _say(
+        metrics,
+        as_json,
+        [f"{out}: {metrics['parameters']} parameters, validation loss {metrics['best_val_loss']:.4g}"],
+    )
+
+
+@app.command()
+def evaluate(run: Run, words: Words = None, as_json: Json = False) -> None:
+    """Score an emulator offline, beside the training mean and a ridge regression.
+
+    Example: subgrid evaluate run split=test
+    """
+    from subgrid.cli.verbs import evaluate_settings, store_of
+    from subgrid.evaluation.offline import EvaluateConfig
+    from subgrid.evaluation.offline import evaluate as score
+
+    settings = evaluate_settings(words or [])
+    out = settings["out"] or str(Path(run) / "evaluation")
+    store = store_of(run, settings["data"])
+    scores = score(EvaluateConfig(emulator=run, data=store, split=settings["split"]), out)
+    lines = [f"{'R2 on ' + scores['split']:32s} emulator   ridge    mean"]
+    for name in scores["variables"]:
+        values = [scores["models"][m][name]["r2"] for m in ("emulator", "ridge", "mean")]
+        lines.append(f"{name:32s}" + " ".join("constant" if v is None else f"{v:8.4f}" for v in values))
+    _say(scores, as_json, lines)
+
+
+@app.command()
+def couple(run: Run, words: Words = None, as_json: Json = False) -> None:
+    """Run an emulator inside its host, beside the matched control.
+
+    Example: subgrid couple run days=30 start=2002-02-01 emulator.clip_outputs=false out=run/unclipped
+    """
+    from subgrid.cli.verbs import couple_settings, store_of
+    from subgrid.coupling.run import CoupleConfig
+    from subgrid.coupling.run import couple as run_coupled
+
+    settings = couple_settings(words or [])
+    out = settings.pop("out") or str(Path(run) / "coupled")
+    settings["data"] = store_of(run, settings["data"])
+    metrics = run_coupled(CoupleConfig(emulator=run, **settings), out).metrics
+    state = "finite and within bounds" if metrics["finite"] else f"unstable: {metrics['unstable']}"
+    lines = [f"{out}: {metrics['days']} days, {state}"]
+    for name in (
+        "mid_troposphere_temperature_difference_K",
+        "lowest_level_humidity_ratio",
+        "precipitation_ratio",
+        "simulated_years_per_day",
+    ):
+        if name in metrics:
+            lines.append(f"  {name.replace('_', ' ')}: {metrics[name]:.3f}")
+    _say(metrics, as_json, lines)
+
+
+@app.command()
+def export(run: Run, words: Words = None, as_json: Json = False) -> None:
+    """Write an emulator as TorchScript (raw SI in and out), checked against the original.
+
+    Example: subgrid export run out=run/export
+    """
+    from subgrid.cli.verbs import export_settings, store_of
+    from subgrid.deployment.torchscript import export as export_run
+
+    settings = export_settings(words or [])
+    out = settings["out"] or str(Path(run) / "export")
+    report = export_run(run, store_of(run, settings["data"]), out)
+    line = (
+        f"{out}/model.pt: {report['n_in']} -> {report['n_out']}, largest difference "
+        f"{report['max_relative_difference']:.1e} of an output's spread"
+    )
+    _say(report, as_json, [line])
+
+
+@app.command()
+def report(
+    folder: Annotated[str, typer.Argument(help="a demo folder or a folder with results")],
+    out: Annotated[str | None, typer.Option(help="where to write the page")] = None,
+) -> None:
+    """Turn results into one self-contained HTML page.
+
+    Example: subgrid report demo
+    """
+    from subgrid.report import write_report
+
+    print(write_report(Path(folder), Path(out) if out else None))
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option(help="folder of all results")] = "demo",
+    tiny: Annotated[bool, typer.Option(help="days instead of years: shows the way, not the skill")] = False,
+    as_json: Json = False,
+) -> None:
+    """The main job end to end: generate, train, evaluate, couple, export, report; finished stages are reused.
+
+    Example: subgrid demo --out demo
+    """
+    from subgrid.workflows.demo import run_demo, summary_lines
+
+    summary = run_demo(Path(out), tiny=tiny)
+    _say(summary, as_json, summary_lines(summary, Path(out)))
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="stability")],
+    out: Annotated[str, typer.Option(help="folder of all results")],
+    data_store: Annotated[str, typer.Option("--data", help="column store with two years")],
+    docs: Annotated[str | None, typer.Option(help="folder to write the study's page and figures to")] = None,
+) -> None:
+    """Run a study of several runs; resumable.
+
+    Example: subgrid study stability --data demo/store.zarr --out studies/stability --docs docs
+    """
+    from subgrid.workflows.studies import run_study
+
+    print(run_study(name, Path(data_store), Path(out), Path(docs) if docs else None))
+
+
+@app.command("list")
+def list_names(
+    what: Annotated[str, typer.Argument(help="architectures, recipes, variables or hosts")] = "",
+    as_json: Json = False,
+) -> None:
+    """List architectures, recipes, variable sets and hosts.
+
+    Example: subgrid list architectures
+    """
+    from subgrid.base.errors import unknown_name
+    from subgrid.columns.variables import variable_set_names
+    from subgrid.hosts.base import HOSTS
+
+    def architectures() -> list[str]:
+        from subgrid.networks import names
+
+        return names()
+
+    def recipes() -> list[str]:
+        from subgrid.training.recipes import recipe_names
+
+        return recipe_names()
+
+    kinds = {
+        "architectures": architectures,
+        "recipes": recipes,
+        "variables": variable_set_names,
+        "hosts": lambda: list(HOSTS),
+    }
+    if what and what not in kinds:
+        raise unknown_name("list", what, kinds)
+    found = {kind: names() for kind, names in kinds.items() if what in ("", kind)}
+    _say(found, as_json, [f"{kind}: {', '.join(names)}" for kind, names in found.items()])
+
+
+def main() -> None:
+    """Entry point: one clear line for every failure that a user can meet."""
+    from subgrid.base.logs import set_up
+
+    set_up()
+    try:
+        code = app(standalone_mode=False)
+    except SubgridError as error:
+        print(f"subgrid: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("subgrid: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
+            print(f"subgrid: {_with_nearest(error)}", file=sys.stderr)
+            sys.exit(UsageError.exit_code)
+        raise
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _with_nearest(error: Any) -> str:
+    """Click's message for an unknown verb or option, with the nearest valid ones."""
+    return str(error.format_message()).replace("\n", " ")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What each verb's words mean: typed settings, and their translation to the rooms' own configs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from subgrid.base.errors import UsageError
+from subgrid.cli.compose import build, compose
+from subgrid.emulator.config import EmulatorConfig
+
+
+@dataclass(frozen=True)
+class TrainWords:
+    """``subgrid train``."""
+
+    data: str = "???"
+    out: str = "???"
+    architecture: str = "mlp"
+    recipe: str = "standard"
+    size: str = "small"
+    variables: str = "speedy"
+    emulator: EmulatorConfig = field(default_factory=EmulatorConfig)
+    seed: int = 0
+    precision: str = "bf16-mixed"
+    max_train_samples: int | None = None
+    buffer_blocks: int = 96
+    log_every: int = 50
+
+
+@dataclass(frozen=True)
+class EvaluateWords:
+    """``subgrid evaluate``; an empty ``data`` is the store of the training run, an empty ``out`` RUN/evaluation."""
+
+    data: str = ""
+    out: str = ""
+    split: str = "test"
+
+
+@dataclass(frozen=True)
+class CoupleWords:
+    """``subgrid couple``; an empty ``data`` is the store of the training run, an empty ``out`` RUN/coupled."""
+
+    data: str = ""
+    out: str = ""
+    start: str = ""
+    days: int = 30
+    bridge: str = "auto"
+    keep: str = "none"
+    timings: bool = True
+    emulator: str = "as_trained"
+
+
+@dataclass(frozen=True)
+class ExportWords:
+    """``subgrid export``; an empty ``data`` is the store of the training run, an empty ``out`` RUN/export."""
+
+    data: str = ""
+    out: str = ""
+
+
+def _defaults(config: type) -> dict[str, Any]:
+    return {f.name: f.default for f in fields(config)}
+
+
+def generate_settings(words: list[str]) -> tuple[str, str, dict[str, Any], Any]:
+    """Words of ``subgrid data generate`` -> host name, output path, host settings, sampling settings."""
+    from subgrid.hosts.speedy.settings import GenerateConfig, SpeedyConfig
+
+    @dataclass(frozen=True)
+    class GenerateWords(GenerateConfig):
+        host: str = "speedy"
+        out: str = "???"
+
+    settings = compose(GenerateWords, words, groups={"host": {"speedy": _defaults(SpeedyConfig)}})
+    host = settings.pop("host")
+    out = settings.pop("out")
+    name = host.pop("name")
+    build(SpeedyConfig, host)
+    return name, str(out), host, build(GenerateConfig, settings)
+
+
+def train_settings(words: list[str]) -> tuple[Any, str]:
+    """Words of ``subgrid train`` -> the training config and the run folder."""
+    from subgrid.networks import names
+    from subgrid.training.fit import TrainConfig
+    from subgrid.training.recipes import recipe, recipe_names
+    from subgrid.training.recipes.base import RecipeConfig
+
+    recipes = {
+        n: {f.name: getattr(recipe(n).config, f.name) for f in fields(RecipeConfig)} for n in recipe_names()
+    }
+    settings = compose(
+        TrainWords,
+        words,
+        groups={"architecture": {n: {} for n in names()}, "recipe": recipes},
+        open_groups=["architecture"],
+    )
+    network, chosen = settings.pop("architecture"), settings.pop("recipe")
+    out = str(settings.pop("out"))
+    architecture, recipe_name = network.pop("name"), chosen.pop("name")
+    chosen = asdict(build(RecipeConfig, chosen))
+    config = build(
+        TrainConfig,
+        {
+            **settings,
+            "architecture": architecture,
+            "network": network,
+            "recipe": recipe_name,
+            "recipe_settings": chosen,
+        },
+    )
+    return config, out
+
+
+def couple_settings(words: list[str]) -> dict[str, Any]:
+    """Words of ``subgrid couple``; ``emulator.clip_outputs=false`` and its like become ``constraints``."""
+    settings = compose(CoupleWords, words, groups={"emulator": {"as_trained": {}}}, open_groups=["emulator"])
+    changes = settings.pop("emulator")
+    changes.pop("name")
+    return {**settings, "constraints": changes}
+
+
+def evaluate_settings(words: list[str]) -> dict[str, Any]:
+    """Words of ``subgrid evaluate``."""
+    return compose(EvaluateWords, words)
+
+
+def export_settings(words: list[str]) -> dict[str, Any]:
+    """Words of ``subgrid export``."""
+    return compose(ExportWords, words)
+
+
+def store_of(run: str, given: str) -> str:
+    """The store to use: the given one, else the one that the emulator was trained on.
+
+    Raises:
+        UsageError: neither is known.
+    """
+    if given:
+        return given
+    from subgrid.emulator.files import load_emulator
+
+    found = str(load_emulator(run).metadata.get("store", ""))
+    if not found:
+        raise UsageError(f"{run} does not say which store it was trained on: add data=STORE")
+    return found

@@ -1,0 +1,210 @@
+"""Couple an emulator to its host beside the matched control, and judge the run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from subgrid.base.errors import SubgridError, UsageError
+from subgrid.base.files import make_folder, only_writer, read_json, write_json
+from subgrid.base.provenance import versions
+from subgrid.columns.store import ColumnStore, open_store
+from subgrid.coupling.compare import compare, verdict
+from subgrid.coupling.timing import step_times
+from subgrid.emulator.files import load_emulator
+from subgrid.hosts.base import check_fits, host
+from subgrid.hosts.climate import open_climate
+
+logger = logging.getLogger("subgrid")
+#: A global-mean temperature further than this from the control's counts as unstable, K.
+DRIFT_BOUND = 10.0
+PERIOD = 30
+
+
+@dataclass(frozen=True)
+class CoupleConfig:
+    """A coupled run.
+
+    Args:
+        emulator: run folder or emulator folder.
+        data: the column store whose host, restarts and control are used.
+        start: ISO date of a restart in the store; empty: the first test month.
+        days: length.
+        bridge: ``auto``, ``jax`` or ``callback``.
+        keep: ``none``, or ``surface``: the host computes its own surface fluxes from the emulator's radiation.
+        timings: also measure what each part of a step costs.
+        constraints: settings of the emulator to change for this run (bounds and constraints).
+    """
+
+    emulator: str
+    data: str
+    start: str = ""
+    days: int = 30
+    bridge: str = "auto"
+    keep: str = "none"
+    timings: bool = True
+    constraints: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.days < 1:
+            raise UsageError(f"couple.days={self.days} must be at least 1")
+
+
+@dataclass(frozen=True)
+class CoupledRun:
+    """A finished coupled run: daily means, comparison with the control, metrics."""
+
+    folder: Path
+    metrics: dict[str, Any]
+
+    @property
+    def daily(self) -> xr.Dataset:
+        """Daily means of the coupled run."""
+        return open_climate(self.folder / "daily")
+
+    @property
+    def comparison(self) -> xr.Dataset:
+        """Series, zonal means, maps and budgets beside the control."""
+        return open_climate(self.folder / "comparison")
+
+
+def restart_file(store: ColumnStore, start: str) -> Path:
+    """The restart of the store at ``start`` (empty: the first one after the beginning of its evaluation stretch).
+
+    Raises:
+        UsageError: no restart at that date; the dates are listed.
+    """
+    files = sorted((store.path / "restarts").glob("*.safetensors"))
+    if not files:
+        raise UsageError(f"{store.path} holds no restarts: make it with `subgrid data generate`")
+    if not start:
+        return files[min(1, len(files) - 1)]
+    for file in files:
+        if file.stem == start:
+            return file
+    raise UsageError(f"{store.path} has no restart at '{start}'; it has {', '.join(f.stem for f in files)}")
+
+
+def couple(config: CoupleConfig, out: Path | str) -> CoupledRun:
+    """Run the emulator in place of all column physics of its host; a cut run goes on from its last checkpoint.
+
+    ``out`` receives ``daily`` and ``comparison`` (Zarr), ``config.json`` and ``metrics.json`` (written last). An
+    unstable run is a result, not an error: the verdict names where and when.
+
+    Raises:
+        UsageError: emulator, store and host do not fit, or unknown names.
+        SubgridError: unreadable inputs, or ``out`` was begun with another config.
+    """
+    out = Path(out)
+    store = open_store(config.data)
+    restart = restart_file(store, config.start)
+    emulator = load_emulator(config.emulator, **config.constraints)
+    driven = host(store.spec.host, **store.spec.provenance["host"])
+    check_fits(emulator, driven)
+    with only_writer(out):
+        if (out / "metrics.json").exists() and _same(config, out):
+            logger.info("couple: %s is finished already", out)
+            return CoupledRun(out, read_json(out / "metrics.json"))
+        make_folder(out)
+        if (out / "config.json").exists() and not _same(config, out):
+            raise SubgridError(f"{out} was begun with another config; remove it or choose another folder")
+        write_json(out / "config.json", asdict(config))
+        control = matched_control(store, driven, restart, config.days, out)
+        watch = _DriftWatch(control, driven.grid)
+        result = driven.run(
+            emulator, restart, config.days, out, bridge=config.bridge, keep=config.keep, on_day=watch, title="couple"
+        )
+        metrics = _metrics(config, out, driven, control, result)
+        if config.timings:
+            metrics["step_ms"] = step_times(driven, emulator, restart, config.bridge)
+            metrics["simulated_years_per_day"] = _sypd(metrics["step_ms"]["coupled"] / 1e3, driven.time_step)
+        write_json(out / "metrics.json", metrics)
+        return CoupledRun(out, metrics)
+
+
+def _same(config: CoupleConfig, out: Path) -> bool:
+    return bool(read_json(out / "config.json") == json.loads(json.dumps(asdict(config))))
+
+
+def matched_control(store: ColumnStore, driven: Any, restart: Path, days: int, out: Path) -> xr.Dataset:
+    """The host's own climate over the same days: the store's, if it covers them, else run now by the same code."""
+    first = np.datetime64(restart.stem)
+    wanted = first + np.arange(days) * np.timedelta64(1, "D")
+    held = open_climate(store.path / "control" / "daily")
+    times = held["time"].values.astype("datetime64[D]")
+    if wanted[0] >= times[0] and wanted[-1] <= times[-1]:
+        start = int((wanted[0] - times[0]).astype(int))
+        return held.isel(time=slice(start, start + days))
+    logger.info("couple: the store's control ends before the run does; running the control as well")
+    if not (out / "control" / "finished.json").exists():
+        driven.run(None, restart, days, out / "control", title="control")
+        write_json(out / "control" / "finished.json", {"days": days})
+    return open_climate(out / "control" / "daily")
+
+
+class _DriftWatch:
+    """Stops a run whose global-mean temperature leaves the control's by more than 10 K."""
+
+    def __init__(self, control: xr.Dataset, grid: Any) -> None:
+        thickness = np.diff(np.add(grid.vertical.hyai, grid.vertical.hybi))
+        self.weight = thickness[:, None] * grid.area
+        self.weight = self.weight / self.weight.sum()
+        self.control = control
+
+    def _mean(self, temperature: NDArray[Any]) -> float:
+        return float((np.asarray(temperature, np.float64) * self.weight).sum())
+
+    def __call__(self, day: int, means: Mapping[str, NDArray[Any]]) -> str | None:
+        difference = self._mean(means["temperature"]) - self._mean(self.control["temperature"][day].values)
+        if abs(difference) <= DRIFT_BOUND:
+            return None
+        return f"global-mean temperature is {difference:+.1f} K from the control"
+
+
+def _metrics(
+    config: CoupleConfig, out: Path, driven: Any, control: xr.Dataset, result: Any
+) -> dict[str, Any]:
+    run = open_climate(out / "daily").isel(time=slice(0, result.days))
+    metrics: dict[str, Any] = {
+        "days": result.days,
+        "requested_days": config.days,
+        "finite": result.unstable is None,
+        "first_unstable_day": None if result.unstable is None else result.days,
+        "unstable": result.unstable,
+        "bridge": result.bridge,
+        "simulated_years_per_day": _sypd(result.seconds_per_step, driven.time_step),
+        "versions": versions(),
+    }
+    if result.days == 0:
+        return metrics
+    comparison = compare(run, control.isel(time=slice(0, result.days)), driven.grid)
+    target = out / "comparison"
+    shutil.rmtree(target, ignore_errors=True)
+    comparison.to_zarr(target, mode="w", consolidated=False)
+    metrics.update(verdict(comparison))
+    metrics["window_days"] = comparison.attrs["window_days"]
+    metrics["periods"] = [
+        {"first_day": first, "last_day": min(first + PERIOD, result.days)}
+        | verdict(comparison, slice(first, min(first + PERIOD, result.days)))
+        for first in range(0, result.days, PERIOD)
+        if result.days - first >= PERIOD // 2 or first == 0
+    ]
+    metrics["counters"] = {name: float(run[name].mean()) for name in result.counters}
+    for name in ("energy_residual", "water_residual"):
+        both = comparison[f"budget_{name}"].mean("time").values
+        metrics[f"{name}_W_m2"] = {"emulator": float(both[0]), "control": float(both[1])}
+    return metrics
+
+
+def _sypd(seconds_per_step: float, time_step: float) -> float:
+    """Simulated years per day of wall time."""
+    return round(time_step / max(seconds_per_step, 1e-12) / 365.0, 2)

@@ -1,0 +1,48 @@
+"""What each part of a coupled step costs, by difference."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from subgrid.emulator.emulator import Emulator
+from subgrid.emulator.flat import FlatEmulator
+
+REPEATS = 20
+
+
+def network_alone(emulator: Emulator, sample: Any) -> float:
+    """Seconds of one evaluation of the emulator in torch on ``sample`` (n, n_in), the least of some."""
+    flat, x = FlatEmulator(emulator).eval(), torch.from_numpy(sample)
+    walls = []
+    with torch.inference_mode():
+        for _ in range(REPEATS):
+            started = time.perf_counter()
+            flat(x)
+            walls.append(time.perf_counter() - started)
+    return min(walls)
+
+
+def step_times(host: Any, emulator: Emulator, restart: Path, bridge: str) -> dict[str, float]:
+    """Milliseconds per step: own physics, dynamics only, null callback, coupled, and the emulator alone in torch.
+
+    ``callback`` is what crossing to torch and back costs; ``coupling`` what the coupled step costs beyond dynamics
+    and network.
+    """
+    carry = host.start(restart)
+    sample = host.flat_columns(carry, emulator)
+    physics, _ = host.emulator_physics(emulator, sample, bridge)
+    counters = tuple(emulator.counters)
+    parts = {
+        "own_physics": host.time_steps(None, restart),
+        "dynamics": host.time_steps(host.null_physics, restart),
+        "null_callback": host.time_steps(host.null_callback_physics(emulator), restart, counters=counters),
+        "coupled": host.time_steps(physics, restart, counters=counters),
+        "network": network_alone(emulator, sample),
+    }
+    parts["callback"] = parts["null_callback"] - parts["dynamics"]
+    parts["coupling"] = parts["coupled"] - parts["dynamics"] - parts["network"]
+    return {name: round(1e3 * value, 3) for name, value in parts.items()}

@@ -1,0 +1,169 @@
+"""TorchScript of an emulator: a traced core inside a scripted shell that asserts shapes."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from subgrid.base.errors import SubgridError
+from subgrid.base.files import make_folder, only_writer, write_file, write_json
+from subgrid.base.provenance import versions
+from subgrid.columns.store import open_store
+from subgrid.columns.variables import channel_labels
+from subgrid.emulator.emulator import Emulator
+from subgrid.emulator.files import load_emulator
+from subgrid.emulator.flat import FlatEmulator
+
+#: Batch sizes at which an export is checked, as hosts chunk their columns.
+BATCHES = (1, 7, 384)
+#: Largest difference, in spreads of each output, allowed at another batch size than the traced one.
+TOLERANCE = 1e-5
+
+
+class _Outputs(nn.Module):
+    """The flat emulator without its diagnostics."""
+
+    def __init__(self, flat: FlatEmulator) -> None:
+        super().__init__()
+        self.flat = flat
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.flat(x)[0]
+        return y
+
+
+class Shell(nn.Module):
+    """Asserts what a foreign caller could get wrong, then runs the traced core.
+
+    ``forward(x (ncol, n_in) float32) -> (ncol, n_out) float32``, raw SI.
+    """
+
+    n_in: int
+    n_out: int
+
+    def __init__(self, core: torch.jit.ScriptModule, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.core, self.n_in, self.n_out = core, n_in, n_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raw SI in and out."""
+        assert x.dim() == 2, "subgrid: the input must have two dimensions, (columns, n_in)"
+        assert x.size(1) == self.n_in, "subgrid: wrong number of inputs per column"
+        assert x.dtype == torch.float32, "subgrid: the input must be float32"
+        y: Tensor = self.core(x)
+        assert y.size(0) == x.size(0) and y.size(1) == self.n_out, "subgrid: wrong shape of output"
+        return y
+
+
+def script(emulator: Emulator, sample: Tensor) -> torch.jit.ScriptModule:
+    """The emulator as TorchScript, traced on ``sample`` (n, n_in) and frozen in evaluation mode on the CPU."""
+    flat = FlatEmulator(emulator).cpu().eval()
+    outputs = _Outputs(flat).eval()
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        core = torch.jit.trace(outputs, sample, check_trace=False)
+        shell = torch.jit.script(Shell(core, flat.n_in, flat.n_out).eval())
+        return torch.jit.freeze(shell)
+
+
+def relative_difference(
+    found: NDArray[np.float32], expected: NDArray[np.float32], spread: NDArray[np.float64]
+) -> float:
+    """max |found - expected| / spread over all channels that vary."""
+    varies = spread > 0
+    if not varies.any():
+        return 0.0
+    gap = np.abs(found.astype(np.float64) - expected).max(axis=0)
+    return float((gap[varies] / spread[varies]).max())
+
+
+def differences(
+    module: torch.jit.ScriptModule,
+    emulator: Emulator,
+    sample: NDArray[np.float32],
+    spread: NDArray[np.float64],
+) -> dict[str, float]:
+    """Scripted against eager: at each batch size of :data:`BATCHES` alike, and against the whole sample at once."""
+    outputs = _Outputs(FlatEmulator(emulator).eval())
+    x = torch.from_numpy(sample)
+    with torch.inference_mode():
+        whole = outputs(x).numpy()
+        found = {"same_batch": 0.0}
+        for size in BATCHES:
+            pieces = [x[i : i + size] for i in range(0, len(x) - size + 1, size)]
+            scripted = torch.cat([module(piece) for piece in pieces]).numpy()
+            eager = torch.cat([outputs(piece) for piece in pieces]).numpy()
+            found["same_batch"] = max(found["same_batch"], relative_difference(scripted, eager, spread))
+            found[str(size)] = relative_difference(scripted, whole[: len(scripted)], spread)
+    return found
+
+
+def export(run: Path | str, data: Path | str, out: Path | str) -> dict[str, Any]:
+    """Write ``model.pt``, ``contract.json`` and ``report.json`` (the measured differences) to ``out``.
+
+    Args:
+        run: run folder or emulator folder.
+        data: a store whose test columns the export is checked on.
+        out: folder to write.
+
+    Raises:
+        SubgridError: the scripted model differs from the emulator: at all at the same batch size, or by more than
+            1e-5 of an output's spread at another one.
+    """
+    out = Path(out)
+    emulator = load_emulator(run)
+    store = open_store(data)
+    split = store["test"]
+    sample = np.ascontiguousarray(split.read_variables(emulator.variables.inputs, 0)[: 3 * max(BATCHES)])
+    spread = split.variable_statistics(emulator.variables.targets)["std"]
+    with only_writer(out):
+        make_folder(out)
+        module = script(emulator, torch.from_numpy(sample[: max(BATCHES)]))
+        contract = _contract(emulator)
+        extra = {"contract.json": json.dumps(contract)}
+        write_file(out / "model.pt", lambda beside: torch.jit.save(module, str(beside), _extra_files=extra))
+        # TorchScript executes on loading: this is the file that was just written.
+        loaded = torch.jit.load(str(out / "model.pt"), map_location="cpu")
+        found = differences(loaded, emulator, sample, spread)
+        largest = max(found.values())
+        if found["same_batch"] > 0 or largest > TOLERANCE:
+            raise SubgridError(
+                f"the scripted model differs from the emulator by {found} of an output's spread; allowed are 0 at the "
+                f"same batch size and {TOLERANCE:g} otherwise"
+            )
+        report = {
+            "max_relative_difference": largest,
+            "same_batch": found.pop("same_batch"),
+            "batches": found,
+            "file": "model.pt",
+            "bytes": (out / "model.pt").stat().st_size,
+            "n_in": contract["n_in"],
+            "n_out": contract["n_out"],
+        }
+        write_json(out / "contract.json", contract)
+        write_json(out / "report.json", report)
+        return report
+
+
+def _contract(emulator: Emulator) -> dict[str, Any]:
+    levels = emulator.grid.n_levels
+    flat = FlatEmulator(emulator)
+    return {
+        "inputs": channel_labels(emulator.variables.inputs, levels),
+        "outputs": channel_labels(emulator.variables.targets, levels),
+        "units": {v.name: v.units for v in (*emulator.variables.inputs, *emulator.variables.targets)},
+        "n_in": flat.n_in,
+        "n_out": flat.n_out,
+        "levels": levels,
+        "level_order": "0 = top",
+        "dtype": "float32",
+        "time_step_s": emulator.time_step,
+        "versions": versions(),
+    }

@@ -1,0 +1,200 @@
+"""Offline scores on held-out columns: what the emulator predicts, beside two floors, in native units and W/m2."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from subgrid.base.errors import SubgridError
+from subgrid.base.files import make_folder, only_writer, write_json
+from subgrid.base.progress import Progress
+from subgrid.base.provenance import versions
+from subgrid.columns.store import ColumnStore, Split, open_store
+from subgrid.columns.variables import offsets, profiles
+from subgrid.emulator.emulator import Emulator
+from subgrid.emulator.files import load_emulator
+from subgrid.emulator.flat import FlatEmulator
+from subgrid.evaluation.floors import Predictor, mean_predictor, ridge_predictor
+from subgrid.evaluation.sections import SectionSums
+from subgrid.physics.constants import SPEEDY
+from subgrid.scores.pointwise import PointwiseScores, channel_weights
+
+logger = logging.getLogger("subgrid")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """An offline evaluation.
+
+    Args:
+        emulator: run folder or emulator folder.
+        data: column store.
+        split: which columns.
+    """
+
+    emulator: str
+    data: str
+    split: str = "test"
+
+
+def emulator_predictor(emulator: Emulator) -> Predictor:
+    """The emulator on flat raw columns, (n, n_in) to (n, n_out) float64."""
+    flat = FlatEmulator(emulator).eval()
+
+    def predict(x: NDArray[np.float32]) -> NDArray[np.float64]:
+        with torch.inference_mode():
+            return flat(torch.from_numpy(x))[0].double().numpy()
+
+    return predict
+
+
+class _Scored:
+    """One model's accumulators: native units, and W/m2 for the variables that have an energy meaning."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        levels = emulator.grid.n_levels
+        self.sizes = {v.name: v.width(levels) for v in emulator.variables.targets}
+        self.native, self.energy = PointwiseScores(self.sizes), PointwiseScores(self.sizes)
+
+    def update(
+        self,
+        prediction: NDArray[np.float64],
+        truth: NDArray[np.float64],
+        weight: NDArray[np.float64],
+        mass: NDArray[np.float64],
+        factor: NDArray[np.float64],
+    ) -> None:
+        self.native.update(prediction, truth, channel_weights(self.sizes, weight, mass))
+        self.energy.update(prediction * factor, truth * factor, weight)
+
+    def result(self, energetic: set[str]) -> dict[str, Any]:
+        native, energy = self.native.result(), self.energy.result()
+        found = {}
+        for name, scores in native.items():
+            entry = scores.to_dict()
+            watts = energy[name].to_dict()
+            for key in ("mae", "rmse", "bias"):
+                entry[f"{key}_energy"] = watts[key] if name in energetic else None
+            found[name] = entry
+        return found
+
+
+def energy_factors(emulator: Emulator, mass: NDArray[np.float64], channels: int) -> NDArray[np.float64]:
+    """What turns each output channel into W/m2, (n, channel): cp m, Lv m, Lv or 1."""
+    factor = np.ones((len(mass), channels))
+    for variable in emulator.variables.targets:
+        part = offsets(emulator.variables.targets, emulator.grid.n_levels)[variable.name]
+        if variable.energy == "temperature":
+            factor[:, part] = SPEEDY.cp * mass
+        elif variable.energy == "water":
+            factor[:, part] = SPEEDY.Lv * (mass if variable.kind == "profile" else 1.0)
+    return factor
+
+
+def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
+    """Score an emulator, the training mean and a ridge regression on a split; writes ``scores.json`` and ``sections``.
+
+    R2 = 1 - sum w (y - yhat)^2 / sum w (y - ybar)^2 over columns, times and levels, with w = layer mass x area /
+    sampling probability and ybar the split's weighted mean per level.
+
+    Raises:
+        UsageError: the store lacks a variable or split.
+        SubgridError: unreadable inputs.
+    """
+    out = Path(out)
+    emulator = load_emulator(config.emulator)
+    store = open_store(config.data)
+    store.require(emulator.variables)
+    if store.grid.levels != emulator.grid.n_levels:
+        raise SubgridError(
+            f"{config.data} has {store.grid.levels} levels, the emulator {emulator.grid.n_levels}: evaluate it on a "
+            "store with its own levels"
+        )
+    with only_writer(out):
+        make_folder(out)
+        train, split = store["train"], store[config.split]
+        predictors = {
+            "emulator": emulator_predictor(emulator),
+            "ridge": ridge_predictor(emulator, train),
+            "mean": mean_predictor(emulator, train),
+        }
+        scored, sections = _score(emulator, store, split, predictors)
+        energetic = {v.name for v in emulator.variables.targets if v.energy}
+        models = {name: model.result(energetic) for name, model in scored.items()}
+        _write_sections(out / "sections", emulator, store, sections)
+        scores = {
+            "split": config.split,
+            "samples": split.samples,
+            "columns": store.grid.columns,
+            "constant_channels": int(sum(v["n_constant"] for v in models["emulator"].values())),
+            "levels_sigma": list(store.grid.vertical.sigma_levels),
+            "variables": {
+                v.name: {
+                    "kind": v.kind,
+                    "units": v.units,
+                    "long_name": v.long_name,
+                    "energy_units": "W/m2" if v.energy else None,
+                }
+                for v in emulator.variables.targets
+            },
+            "models": models,
+            "emulator": str(config.emulator),
+            "data": str(config.data),
+            "versions": versions(),
+        }
+        write_json(out / "scores.json", scores)
+        return scores
+
+
+def _score(
+    emulator: Emulator, store: ColumnStore, split: Split, predictors: dict[str, Predictor]
+) -> tuple[dict[str, _Scored], SectionSums]:
+    scored = {name: _Scored(emulator) for name in predictors}
+    inputs, targets = emulator.variables.inputs, emulator.variables.targets
+    pressure = offsets(inputs, store.grid.levels)["surface_pressure"].start
+    rows, row_of = np.unique(store.grid.latitude.round(6), return_inverse=True)
+    channels = sum(v.width(store.grid.levels) for v in targets)
+    sections = SectionSums(len(rows), channels)
+    with Progress("evaluate", split.blocks, "blocks") as bar:
+        for block in range(split.blocks):
+            x = split.read_variables(inputs, block)
+            truth = split.read_variables(targets, block).astype(np.float64)
+            weight = split.read("weight", block).astype(np.float64)
+            thickness = store.grid.vertical.layer_thickness(x[:, pressure].astype(np.float64))
+            mass = np.asarray(thickness) / SPEEDY.gravity
+            factor = energy_factors(emulator, mass, channels)
+            for name, predict in predictors.items():
+                prediction = predict(x)
+                scored[name].update(prediction, truth, weight, mass, factor)
+                if name == "emulator":
+                    row = row_of[split.read("column", block)]
+                    sections.update(prediction, truth, np.broadcast_to(weight[:, None], truth.shape), row)
+            bar.update(1)
+    return scored, sections
+
+
+def _write_sections(path: Path, emulator: Emulator, store: ColumnStore, sections: SectionSums) -> None:
+    levels = store.grid.levels
+    place = offsets(emulator.variables.targets, levels)
+    found = {
+        f"{kind}_{variable.name}": (("latitude", "level"), values[:, place[variable.name]])
+        for kind, values in sections.result().items()
+        for variable in profiles(emulator.variables.targets)
+    }
+    dataset = xr.Dataset(
+        found,
+        coords={
+            "latitude": np.unique(store.grid.latitude.round(6)),
+            "sigma": ("level", np.asarray(store.grid.vertical.sigma_levels)),
+        },
+    )
+    shutil.rmtree(path, ignore_errors=True)
+    dataset.to_zarr(path, mode="w", consolidated=False)

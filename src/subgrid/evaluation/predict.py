@@ -1,0 +1,55 @@
+"""Labelled prediction: an xarray dataset of raw columns in, tendencies and fluxes out."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import xarray as xr
+
+from subgrid.base.errors import UsageError
+from subgrid.columns.variables import offsets
+from subgrid.emulator.emulator import Emulator
+from subgrid.emulator.flat import FlatEmulator
+
+
+def predict(emulator: Emulator, columns: xr.Dataset) -> xr.Dataset:
+    """Tendencies and fluxes of ``columns``.
+
+    Args:
+        emulator: from ``subgrid.load``.
+        columns: one variable per input of the emulator, raw SI: profiles with dimensions (..., ``level``), scalars
+            without ``level``; all other dimensions shared, any number and order.
+
+    Returns:
+        One variable per target over the same dimensions, with units.
+
+    Raises:
+        UsageError: a variable is missing, or the number of levels differs.
+    """
+    inputs = emulator.variables.inputs
+    missing = [v.name for v in inputs if v.name not in columns]
+    if missing:
+        raise UsageError(f"predict: the dataset lacks {', '.join(missing)}")
+    levels = emulator.grid.n_levels
+    if columns.sizes.get("level", levels) != levels:
+        raise UsageError(f"predict: the dataset has {columns.sizes['level']} levels, the emulator {levels}")
+    outer = [d for d in columns.dims if d != "level" and any(d in columns[v.name].dims for v in inputs)]
+    shape = tuple(columns.sizes[d] for d in outer)
+    like = xr.DataArray(np.zeros(shape, np.float32), dims=outer)
+    parts = []
+    for variable in inputs:
+        field = columns[variable.name].astype(np.float32).broadcast_like(like)
+        order = [*outer, "level"] if variable.kind == "profile" else outer
+        width = variable.width(levels)
+        parts.append(field.transpose(*order).values.reshape(-1, width))
+    x = np.ascontiguousarray(np.concatenate(parts, axis=1))
+    with torch.inference_mode():
+        y = FlatEmulator(emulator).eval()(torch.from_numpy(x))[0].numpy()
+    found = {}
+    for variable in emulator.variables.targets:
+        values = y[:, offsets(emulator.variables.targets, levels)[variable.name]]
+        dims = [*outer, "level"] if variable.kind == "profile" else outer
+        values = values.reshape(*shape, levels) if variable.kind == "profile" else values.reshape(shape)
+        found[variable.name] = (dims, values, {"units": variable.units, "long_name": variable.long_name})
+    coords = {name: c for name, c in columns.coords.items() if set(c.dims) <= {*outer, "level"}}
+    return xr.Dataset(found, coords=coords)

@@ -1,0 +1,58 @@
+"""One self-contained HTML page from a folder of results."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import jinja2
+
+from subgrid.base.files import make_folder, write_text
+from subgrid.report.facts import cards, facts, title
+from subgrid.report.results import Results, read_results
+from subgrid.report.sections import Drawing, sections
+
+TEMPLATE = Path(__file__).with_name("page.html")
+
+
+def data_uri(image: bytes) -> str:
+    """PNG bytes as an address that needs no network."""
+    return f"data:image/png;base64,{base64.b64encode(image).decode('ascii')}"
+
+
+def render(results: Results) -> str:
+    """The page as HTML."""
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["data_uri"] = data_uri
+    environment.tests["drawing"] = lambda block: isinstance(block, Drawing)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        title=title(results),
+        facts=facts(results),
+        cards=cards(results),
+        sections=sections(results),
+    )
+
+
+def write_report(folder: Path | str, out: Path | str | None = None) -> Path:
+    """Write a page about everything that ``folder`` holds.
+
+    Args:
+        folder: a demo folder, or the folder of one run, evaluation, coupled run or export.
+        out: the file to write; ``report.html`` in ``folder`` by default.
+
+    Returns:
+        The file written.
+
+    Raises:
+        SubgridError: nothing to report, a damaged result, or ``out`` cannot be written.
+    """
+    folder = Path(folder)
+    results = read_results(folder)
+    target = Path(out) if out is not None else folder / "report.html"
+    page = render(results)
+    make_folder(target.parent)
+    write_text(target, page)
+    return target

@@ -1,0 +1,289 @@
+"""Training runs: a folder with config, logs, checkpoints, metrics and the emulator; resumed if it was cut."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import time
+import warnings
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from subgrid.base.errors import SubgridError, UsageError, unknown_name
+from subgrid.base.files import make_folder, only_writer, read_json, write_json
+from subgrid.base.progress import Progress
+from subgrid.base.provenance import provenance
+from subgrid.columns.loader import ColumnLoader
+from subgrid.columns.store import ColumnStore, open_store
+from subgrid.emulator.config import EmulatorConfig
+from subgrid.emulator.emulator import Emulator, build_emulator
+from subgrid.emulator.files import load_emulator, save_emulator
+from subgrid.training.recipes import Recipe, recipe
+from subgrid.training.statistics import fit_transforms
+from subgrid.training.task import EmulatorTask
+
+logger = logging.getLogger("subgrid")
+PRECISIONS = ("32-true", "bf16-mixed")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Args:
+        data: the column store.
+        variables: variable set, held by the store.
+        architecture: registered name.
+        size: ``small`` or ``paper``.
+        network: hyper-parameters that replace those of the size.
+        recipe: registered name.
+        recipe_settings: settings that replace the recipe's defaults.
+        emulator: features, bounds and constraints.
+        seed: of weights, shuffle and noise.
+        precision: ``32-true`` or ``bf16-mixed``.
+        max_train_samples: use only the first so many (None: all).
+        buffer_blocks: blocks mixed at a time by the loader.
+        log_every: steps between log lines.
+    """
+
+    data: str
+    variables: str = "speedy"
+    architecture: str = "mlp"
+    size: str = "small"
+    network: dict[str, Any] = field(default_factory=dict)
+    recipe: str = "standard"
+    recipe_settings: dict[str, Any] = field(default_factory=dict)
+    emulator: EmulatorConfig = field(default_factory=EmulatorConfig)
+    seed: int = 0
+    precision: str = "bf16-mixed"
+    max_train_samples: int | None = None
+    buffer_blocks: int = 96
+    log_every: int = 50
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            hint = (
+                " (bf16-true would round the tendencies themselves)" if self.precision == "bf16-true" else ""
+            )
+            error = unknown_name("precision", self.precision, PRECISIONS)
+            raise UsageError(f"{error}{hint}")
+
+
+class _TorchBatches:
+    """The column loader as Lightning wants it: torch tensors, a length, and its state."""
+
+    def __init__(self, loader: ColumnLoader) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Any:
+        for inputs, targets, weight in self.loader:
+            yield torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(weight)
+
+
+class _Reporter(Callback):
+    """A progress line per step and a plain record of losses per epoch."""
+
+    def __init__(self, total_steps: int) -> None:
+        self.total_steps = total_steps
+        self.history: list[dict[str, float]] = []
+        self.bar: Progress | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.bar = Progress("train", self.total_steps, "steps", done=trainer.global_step).__enter__()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(1, f"epoch {trainer.current_epoch + 1}")
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        loss = float(trainer.callback_metrics["val_loss"])
+        if not np.isfinite(loss):
+            raise SubgridError(
+                "the validation loss is not finite: lower recipe.learning_rate or use precision=32-true"
+            )
+
+    def on_train_end(self, *args: Any) -> None:
+        self.close()
+
+    def on_exception(self, *args: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar off the terminal."""
+        if self.bar is not None:
+            self.bar.__exit__(None, None, None)
+            self.bar = None
+
+
+class _RandomState(Callback):
+    """Keeps torch's random state and the loader's position in every checkpoint."""
+
+    def __init__(self, loader: ColumnLoader) -> None:
+        self.loader = loader
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"torch": torch.get_rng_state(), "loader": self.loader.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        torch.set_rng_state(state["torch"])
+        self.loader.load_state_dict(state["loader"])
+
+
+def fit(config: TrainConfig, run: Path | str) -> Emulator:
+    """Train an emulator into the run folder ``run``; a cut run goes on from its last epoch.
+
+    The folder holds ``config.json``, ``provenance.json``, ``checkpoints/best.ckpt`` and ``last.ckpt``, ``logs/``
+    (CSV and TensorBoard), ``metrics.json`` and ``emulator/`` (the weights of the epoch with the least validation
+    loss). ``metrics.json`` is written last: its presence marks a finished run.
+
+    Raises:
+        SubgridError: the store or folder is unusable, the run was begun with another config, or training diverged.
+        UsageError: unknown names or settings.
+    """
+    run = Path(run)
+    store = open_store(config.data)
+    with only_writer(run):
+        if (run / "metrics.json").exists():
+            _same_config(config, run)
+            logger.info("train: %s is finished already", run)
+            return load_emulator(run)
+        if (run / "config.json").exists():
+            _same_config(config, run)
+        emulator, chosen = prepare(config, store)  # refuses a wrong config before anything is written
+        make_folder(run)
+        write_json(run / "config.json", asdict(config))
+        write_json(run / "provenance.json", provenance(store=dict(store.spec.provenance)))
+        return _fit(config, store, run, emulator, chosen)
+
+
+def _same_config(config: TrainConfig, run: Path) -> None:
+    held = read_json(run / "config.json")
+    wanted = json.loads(json.dumps(asdict(config)))
+    changed = sorted(k for k in wanted if held.get(k) != wanted[k])
+    if changed:
+        raise SubgridError(
+            f"{run} was begun with another {', '.join(changed)}; remove it or choose another run folder"
+        )
+
+
+def prepare(config: TrainConfig, store: ColumnStore) -> tuple[Emulator, Recipe]:
+    """A fresh emulator with fitted transforms, and its recipe."""
+    chosen = recipe(config.recipe, **config.recipe_settings)
+    torch.manual_seed(config.seed)
+    emulator = build_emulator(
+        config.architecture,
+        store.variable_set(config.variables),
+        store.grid.vertical,
+        store.spec.time_step,
+        config.emulator,
+        config.size,
+        **config.network,
+    )
+    fit_transforms(emulator, store["train"])
+    return emulator, chosen
+
+
+def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator, chosen: Recipe) -> Emulator:
+    started = time.monotonic()
+    variables = emulator.variables
+    batch = chosen.config.batch_size
+    train = ColumnLoader(
+        store["train"],
+        variables,
+        batch,
+        seed=config.seed,
+        buffer_blocks=config.buffer_blocks,
+        max_samples=config.max_train_samples,
+    )
+    validation = ColumnLoader(
+        store["validation"], variables, min(batch, store["validation"].samples), seed=None, drop_last=False
+    )
+    total = len(train) * chosen.config.epochs
+    task = EmulatorTask(emulator, chosen, total)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    best = ModelCheckpoint(
+        dirpath=run / "checkpoints",
+        filename="best",
+        monitor="val_loss",
+        save_last=True,
+        enable_version_counter=False,
+    )
+    reporter = _Reporter(total)
+    trainer = pl.Trainer(
+        max_epochs=chosen.config.epochs,
+        accelerator="auto",
+        devices=1,
+        precision=config.precision,  # type: ignore[arg-type]
+        logger=[
+            CSVLogger(run / "logs", name="", version="csv"),
+            TensorBoardLogger(run / "logs", name="", version="tensorboard"),
+        ],
+        callbacks=[best, reporter, _RandomState(train)],
+        gradient_clip_val=chosen.config.gradient_clip or None,
+        log_every_n_steps=config.log_every,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=run,
+    )
+    last = run / "checkpoints" / "last.ckpt"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        trainer.fit(
+            task,
+            _TorchBatches(train),
+            _TorchBatches(validation),
+            ckpt_path=last if last.exists() else None,
+            weights_only=True,
+        )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+    task.load_state_dict(state)
+    emulator = task.emulator.cpu().eval()
+    losses = _losses(run / "logs" / "csv" / "metrics.csv")
+    emulator.metadata = {
+        "weights": "best epoch by validation loss",
+        "seed": config.seed,
+        "recipe": config.recipe,
+        "store": str(config.data),
+        "parameters": sum(p.numel() for p in emulator.network.parameters() if p.requires_grad),
+    }
+    save_emulator(emulator, run / "emulator")
+    write_json(
+        run / "metrics.json",
+        {
+            "best_val_loss": float(best.best_model_score) if best.best_model_score is not None else None,
+            "epochs": chosen.config.epochs,
+            "steps": total,
+            "columns_per_epoch": len(train) * batch,
+            "seconds": round(time.monotonic() - started, 1),
+            "parameters": emulator.metadata["parameters"],
+            "losses": losses,
+        },
+    )
+    return emulator
+
+
+def _losses(path: Path) -> list[dict[str, float]]:
+    """Training and validation loss per epoch from Lightning's CSV log."""
+    found: dict[int, dict[str, float]] = {}
+    if path.exists():
+        with path.open() as handle:
+            for row in csv.DictReader(handle):
+                for name in ("train_loss_epoch", "val_loss"):
+                    if row.get(name):
+                        entry = found.setdefault(int(row["epoch"]), {"epoch": int(row["epoch"]) + 1})
+                        entry[name] = float(row[name])
+    return [found[k] for k in sorted(found)]

@@ -1,0 +1,142 @@
+"""The stability study: which part of the design keeps a coupled run near the control, by ablation."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from subgrid.base.files import make_folder, only_writer, read_json, write_json
+from subgrid.coupling.run import CoupleConfig, couple
+from subgrid.emulator.config import EmulatorConfig
+from subgrid.evaluation.offline import EvaluateConfig, evaluate
+from subgrid.report.study import stability_page
+from subgrid.training.fit import TrainConfig, fit
+
+logger = logging.getLogger("subgrid")
+START = "2002-01-01"
+FREE = {"clip_inputs": False, "clip_outputs": False}
+TIGHT = {"clip_margin": 0.0}
+CONDENSE = {"condense": True}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One trained network: what differs from the demo's."""
+
+    name: str
+    emulator: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    architecture: str = "mlp"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Coupled:
+    """One coupled run of a trained network, with bounds and constraints of its own."""
+
+    name: str
+    network: str
+    text: str
+    constraints: dict[str, Any] = field(default_factory=dict)
+    keep: str = "none"
+    days: int = 90
+
+
+NETWORKS = (
+    Trained("design-s0"),
+    Trained("design-s1", seed=1),
+    Trained("design-s2", seed=2),
+    Trained("raw", emulator={"inputs": "raw"}),
+    Trained("humidity", emulator={"inputs": "relative_humidity"}),
+    Trained("noise", recipe={"input_noise": 0.1}),
+    Trained("weight-0", recipe={"energy_weight": 0.0}),
+    Trained("unet", architecture="unet"),
+)
+RUNS = (
+    Coupled("design-s0", "design-s0", "the design: RH, buoyancy, wide bounds (seed 0)", days=365),
+    Coupled("design-s1", "design-s1", "the design, seed 1"),
+    Coupled("design-s2", "design-s2", "the design, seed 2"),
+    Coupled("free", "design-s0", "the design without any bound", FREE),
+    Coupled("tight", "design-s0", "bounds at the training range itself", TIGHT),
+    Coupled("tight-condense", "design-s0", "bounds at the training range, condensation", {**TIGHT, **CONDENSE}),
+    Coupled("projection", "design-s0", "the design, water closed by projection", {"water": "projection"}),
+    Coupled("rain", "design-s0", "the design, water closed by precipitation", {"water": "precipitation"}),
+    Coupled("surface", "design-s0", "the design, host's own surface fluxes", keep="surface"),
+    Coupled("humidity-free", "humidity", "relative humidity only, no bounds", FREE),
+    Coupled("humidity-tight", "humidity", "relative humidity only, tight bounds", TIGHT),
+    Coupled("humidity-tight-condense", "humidity", "relative humidity, tight, condensation", {**TIGHT, **CONDENSE}),
+    Coupled("raw-free", "raw", "raw humidity, no bounds", FREE),
+    Coupled("raw-tight-condense", "raw", "raw humidity, tight bounds, condensation", {**TIGHT, **CONDENSE}),
+    Coupled("noise-free", "noise", "input noise 0.1 in training, no bounds", FREE),
+    Coupled("weight-0", "weight-0", "all channels weighted alike", {}),
+    Coupled("unet", "unet", "U-Net in place of the MLP", {}),
+)
+
+
+def stability(store: Path, out: Path, docs: Path | None = None) -> Path:
+    """Train, score and couple every variant (finished ones are reused), then write ``stability.md`` and figures.
+
+    Args:
+        store: two years of columns with restarts (``subgrid data generate``).
+        out: folder of all runs.
+        docs: where the page goes (None: ``out``).
+    """
+    make_folder(out)
+    with only_writer(out / "study"):
+        networks = {one.name: one for one in NETWORKS}
+        offline: dict[str, dict[str, float]] = {}
+        for run in RUNS:
+            offline[run.network] = _train(networks[run.network], store, out)
+            _couple(run, store, out)
+        results = _collect(out, offline)
+        write_json(out / "stability.json", results)
+    return stability_page(results, {r.name: out / "coupled" / r.name for r in RUNS}, docs or out)
+
+
+def _train(one: Trained, store: Path, out: Path) -> dict[str, float]:
+    run, scored = out / "runs" / one.name, out / "evaluation" / one.name
+    logger.info("study: network %s", one.name)
+    config = TrainConfig(
+        data=str(store),
+        architecture=one.architecture,
+        emulator=EmulatorConfig(**one.emulator),
+        recipe_settings=one.recipe,
+        seed=one.seed,
+    )
+    fit(config, run)
+    if not (scored / "scores.json").exists():
+        evaluate(EvaluateConfig(emulator=str(run), data=str(store)), scored)
+    scores = read_json(scored / "scores.json")["models"]["emulator"]
+    return {name: scores[name]["r2"] for name in ("temperature_tendency", "specific_humidity_tendency")}
+
+
+def _couple(run: Coupled, store: Path, out: Path) -> None:
+    logger.info("study: coupled run %s", run.name)
+    config = CoupleConfig(
+        emulator=str(out / "runs" / run.network),
+        data=str(store),
+        start=START,
+        days=run.days,
+        timings=False,
+        constraints=run.constraints,
+        keep=run.keep,
+    )
+    couple(config, out / "coupled" / run.name)
+
+
+def _collect(out: Path, offline: dict[str, dict[str, float]]) -> dict[str, Any]:
+    rows = []
+    for run in RUNS:
+        folder = out / "coupled" / run.name
+        metrics = read_json(folder / "metrics.json")
+        row = {
+            "name": run.name,
+            "text": run.text,
+            "network": run.network,
+            "r2": offline[run.network],
+            **{k: metrics.get(k) for k in ("days", "finite", "first_unstable_day", "unstable", "periods", "counters")},
+        }
+        rows.append(row)
+    return {"start": START, "rows": rows}

@@ -1,0 +1,233 @@
+"""A tiny column store, an emulator on it and a training run, made once a session; and what makes more of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+BOUNDARIES = (0.0, 0.05, 0.14, 0.26, 0.42, 0.6, 0.77, 0.9, 1.0)
+BLOCK = 256
+SAMPLES = {"train": 3000, "validation": 500, "test": 520}
+TIME_STEP = 2400.0
+START = 946_684_800  # 2000-01-01, s since 1970
+
+
+def _column_grid():
+    from subgrid.columns import ColumnGrid
+    from subgrid.physics.vertical import VerticalGrid
+
+    latitude = np.tile([-60.0, -20.0, 20.0, 60.0], 4)
+    longitude = np.repeat([0.0, 90.0, 180.0, 270.0], 4)
+    area = np.cos(np.deg2rad(latitude))
+    area *= 4.0 * np.pi / area.sum()
+    return ColumnGrid(latitude, longitude, area, VerticalGrid.sigma(BOUNDARIES), shape=(4, 4))
+
+
+def _arrays():
+    """Variables of each array, as the host's generator stores them."""
+    from subgrid.columns import variable_set
+
+    base, expanded = variable_set("speedy"), variable_set("speedy_expanded")
+    known = {v.name for v in base.inputs}
+    history = tuple(v for v in expanded.inputs if v.name not in known)
+    return {"inputs": base.inputs, "history": history, "targets": base.targets}
+
+
+def _state(rng, latitude):
+    """Plausible raw columns by variable name: (n, level) profiles and (n,) scalars."""
+    from subgrid.physics.moisture import saturation_specific_humidity
+
+    n, grid = len(latitude), _column_grid().vertical
+    sigma = np.asarray(grid.sigma_levels)
+    ps = 1.0e5 + 1500.0 * rng.standard_normal(n)
+    surface = 298.0 - 35.0 * np.sin(np.deg2rad(latitude)) ** 2 + 2.0 * rng.standard_normal(n)
+    t = np.clip(surface[:, None] - 80.0 * (1.0 - sigma) ** 1.2 + rng.standard_normal((n, 8)), 201.0, 302.0)
+    q = rng.uniform(0.05, 0.97, (n, 8)) * saturation_specific_humidity(t, grid.mid_pressure(ps), "murray")
+    return {
+        "temperature": t,
+        "specific_humidity": q,
+        "u_wind": 10.0 * (1.0 - sigma) + 5.0 * rng.standard_normal((n, 8)),
+        "v_wind": 3.0 * rng.standard_normal((n, 8)),
+        "surface_pressure": ps,
+        "insolation": rng.uniform(0.0, 450.0, n),
+        "ozone_upper": rng.uniform(0.0, 5.0, n),
+        "ozone_lower": rng.uniform(0.0, 9.0, n),
+        "zenith_factor": rng.uniform(1.0, 2.0, n),
+        "albedo": rng.uniform(0.05, 0.7, n),
+        "land_fraction": rng.uniform(0.0, 1.0, n),
+        "surface_geopotential": rng.uniform(0.0, 9000.0, n),
+        "sea_surface_temperature": surface + 1.0,
+        "land_surface_temperature": surface + rng.standard_normal(n),
+        "sea_ice_fraction": rng.uniform(0.0, 0.3, n),
+        "soil_moisture": rng.uniform(0.0, 1.0, n),
+        "snow_cover": np.zeros(n),
+    }
+
+
+def _response(state):
+    """Smooth targets; as in SPEEDY the humidity of level 0 and the winds above the lowest level stay untouched."""
+    t, q, u, v = (state[k] for k in ("temperature", "specific_humidity", "u_wind", "v_wind"))
+    sun, lowest = state["insolation"], q[:, -1]
+    drag = np.zeros_like(u)
+    drag[:, -1] = 1e-5
+    moistening = 2e-7 * np.tanh(100.0 * (lowest[:, None] - q))
+    moistening[:, 0] = 0.0
+    rain = 5e-5 * np.tanh(80.0 * lowest)
+    up = 5.67e-8 * state["sea_surface_temperature"] ** 4
+    down = 0.8 * 5.67e-8 * t[:, -1] ** 4
+    return {
+        "temperature_tendency": 2e-5 * np.sin((t - 250.0) / 15.0) + 5e-8 * sun[:, None],
+        "specific_humidity_tendency": moistening,
+        "u_wind_tendency": -drag * u,
+        "v_wind_tendency": -drag * v,
+        "convective_precipitation": rain,
+        "large_scale_precipitation": 0.3 * rain * np.cos(state["albedo"]),
+        "absorbed_solar": sun * (1.0 - 0.8 * state["albedo"]),
+        "outgoing_longwave": 0.6 * down + 40.0,
+        "surface_net_shortwave": 0.6 * sun * (1.0 - state["albedo"]),
+        "surface_downward_longwave": down,
+        "surface_upward_longwave": up,
+        "sensible_heat_flux": 10.0 * (state["sea_surface_temperature"] - t[:, -1]),
+        "evaporation": 3e-5 * (1.0 + 0.1 * u[:, -1] / 5.0),
+        "surface_stress_u": -0.01 * u[:, -1],
+        "surface_stress_v": -0.01 * v[:, -1],
+        "surface_net_heat_flux": 0.6 * sun - 10.0 * (state["sea_surface_temperature"] - t[:, -1]),
+    }
+
+
+def _rows(count, seed=0):
+    """``count`` rows of a store: its (sample, channel) arrays and its marks."""
+    rng, grid = np.random.default_rng(seed), _column_grid()
+    column = rng.integers(0, grid.columns, count).astype(np.int32)
+    state = _state(rng, grid.latitude[column])
+    values = {**state, **_response(state)}
+    values["clat"], values["slat"] = (f(np.deg2rad(grid.latitude[column])) for f in (np.cos, np.sin))
+    rows = {}
+    for name, variables in _arrays().items():
+        parts = []
+        for v in variables:
+            size = 1e-8 if "humidity" in v.name else 1e-5
+            made = values[v.name] if v.name in values else size * rng.standard_normal((count, 8))
+            parts.append(np.asarray(made).reshape(count, -1))
+        rows[name] = np.concatenate(parts, axis=1).astype(np.float32)
+    rows["time"] = START + int(TIME_STEP) * np.arange(count, dtype=np.int64)
+    rows["column"] = column
+    probability = np.minimum(1.0, 0.3 * grid.area / grid.area.mean())
+    rows["weight"] = (grid.area / probability)[column].astype(np.float32)
+    return rows
+
+
+@pytest.fixture(scope="session")
+def column_grid():
+    """16 columns of 8 sigma levels."""
+    return _column_grid()
+
+
+@pytest.fixture(scope="session")
+def make_rows():
+    """``make_rows(count, seed)``: rows for :meth:`StoreWriter.append`."""
+    return _rows
+
+
+@pytest.fixture(scope="session")
+def make_spec():
+    """``make_spec(**changes)``: the specification of the tiny store, or one that differs in something."""
+    from dataclasses import replace
+
+    from subgrid.columns.store import StoreSpec
+
+    spec = StoreSpec(
+        grid=_column_grid(),
+        arrays=_arrays(),
+        time_step=TIME_STEP,
+        host="speedy",
+        provenance={"made": "by the tests"},
+        block=BLOCK,
+    )
+    return lambda **changes: replace(spec, **changes)
+
+
+@pytest.fixture(scope="session")
+def write_store(make_spec):
+    """``write_store(path, {split: rows}, **changes)``: a finished store."""
+    from subgrid.columns import StoreWriter
+
+    def write(path, splits, **changes):
+        writer = StoreWriter(path, make_spec(**changes))
+        for name, rows in splits.items():
+            writer.append(name, rows)
+        return writer.finish()
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def split_rows():
+    """The rows of the tiny store, by split."""
+    return {name: _rows(count, seed) for seed, (name, count) in enumerate(SAMPLES.items(), start=1)}
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory, write_store, split_rows):
+    """An open store of 8-level columns with train, validation and test; blocks of 256, the last ones short."""
+    return write_store(tmp_path_factory.mktemp("data") / "tiny.zarr", split_rows)
+
+
+@pytest.fixture(scope="session")
+def make_emulator(tiny_store):
+    """``make_emulator(variables=..., architecture=..., **settings)``: a fresh emulator with fitted transforms."""
+    import torch
+
+    from subgrid.emulator import EmulatorConfig, build_emulator
+    from subgrid.training.statistics import fit_transforms
+
+    def make(variables="speedy", architecture="mlp", network=None, store=tiny_store, **settings):
+        torch.manual_seed(0)
+        network = network if network is not None else ({"widths": [32, 32]} if architecture == "mlp" else {})
+        emulator = build_emulator(
+            architecture,
+            store.variable_set(variables),
+            store.grid.vertical,
+            store.spec.time_step,
+            EmulatorConfig(**settings),
+            **network,
+        )
+        fit_transforms(emulator, store["train"])
+        return emulator.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_emulator(make_emulator):
+    """An untrained emulator with fitted transforms; do not change it."""
+    return make_emulator()
+
+
+@pytest.fixture(scope="session")
+def train_config(tiny_store):
+    """``train_config(**changes)``: a training run of seconds."""
+    from subgrid.training import TrainConfig
+
+    def make(**changes):
+        settings = {
+            "data": str(tiny_store.path),
+            "network": {"widths": [32, 32]},
+            "recipe_settings": {"epochs": 2, "batch_size": 256},
+            "precision": "32-true",
+            "buffer_blocks": 4,
+            "log_every": 1,
+        }
+        return TrainConfig(**{**settings, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, train_config):
+    """The folder of a finished training run of two epochs; do not change it."""
+    from subgrid.training import fit
+
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    fit(train_config(), run)
+    return run
