@@ -87,7 +87,8 @@ def test_a_writer_killed_while_it_finishes_can_be_finished(
 
     def dies(*args, **kwargs):
         opened.append(args)
-        if dies_in == "open_group" and len(opened) < 3:  # both splits are finished, the root is not
+        # The first two calls finish the splits; the third writes the root.
+        if dies_in == "open_group" and len(opened) < 3:
             return real(*args, **kwargs)
         raise SystemExit("killed")
 
@@ -154,10 +155,10 @@ def test_a_refused_append_leaves_nothing_behind(tmp_path, make_spec, rows):
     bad["targets"][0, 0] = np.nan
     with pytest.raises(SubgridError, match="NaN"):
         writer.append("train", bad)
-    writer.append("train", cut(rows, 0, 20))
+    writer.append("train", cut(rows, 20, 50))
     store = writer.finish()
-    assert store["train"].samples == 20
-    np.testing.assert_array_equal(store["train"].read("inputs", 0), rows["inputs"][:20])
+    assert store["train"].samples == 30
+    np.testing.assert_array_equal(store["train"].read("inputs", 0), rows["inputs"][20:50])
 
 
 def test_wrong_arrays_and_shapes_are_refused(tmp_path, make_spec, rows):

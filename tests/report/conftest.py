@@ -21,3 +21,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(demo: Path) -> str:
     """Its page."""
     return write_report(demo).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made but not rasterised, where a test is about the rest of the page."""
+    monkeypatch.setattr("subgrid.report.sections.png", lambda figure, dpi=160: b"\x89PNG")

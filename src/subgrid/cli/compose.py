@@ -148,12 +148,7 @@ def build(config: type[Config], settings: dict[str, Any]) -> Config:
 
 def _typed(key: str, value: Any, default: Any) -> Any:
     """``value`` as the type of ``default``, where that is a plain scalar."""
-    if isinstance(default, bool) or default is None or default is MISSING:
-        wanted = bool if isinstance(default, bool) else None
-    elif isinstance(default, (int, float, str)):
-        wanted = type(default)
-    else:
-        wanted = None
+    wanted: type | None = type(default) if isinstance(default, (bool, int, float, str)) else None
     if wanted is None or (isinstance(value, wanted) and not (wanted is int and isinstance(value, bool))):
         return value
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):

@@ -138,16 +138,23 @@ class _SplitWriter:
         if set(rows) != set(self.dtypes):
             raise SubgridError(f"a store row needs the arrays {sorted(self.dtypes)}, got {sorted(rows)}")
         count = len(rows["time"])
-        for name, values in rows.items():
-            expected = (count, self.widths[name]) if name in self.widths else (count,)
-            if values.shape != expected:
-                raise SubgridError(f"store array '{name}': rows of shape {values.shape}, expected {expected}")
-            if name in self.widths:
-                require_finite(values, self.spec.arrays[name], self.spec.grid.levels, f"'{name}'")
-            self.pending[name].append(np.asarray(values, self.dtypes[name]))
+        stored = {name: self._stored(name, values, count) for name, values in rows.items()}
+        for name, values in stored.items():
+            self.pending[name].append(values)
         self.pending_rows += count
         while self.pending_rows >= self.spec.block:
             self._flush(self.spec.block)
+
+    def _stored(self, name: str, values: NDArray[Any], count: int) -> NDArray[Any]:
+        """``values`` as they are stored; refused before anything is kept, so that a caller may correct its rows."""
+        expected = (count, self.widths[name]) if name in self.widths else (count,)
+        if values.shape != expected:
+            raise SubgridError(f"store array '{name}': rows of shape {values.shape}, expected {expected}")
+        with np.errstate(over="ignore"):
+            found = np.asarray(values, self.dtypes[name])
+        if name in self.widths:
+            require_finite(found, self.spec.arrays[name], self.spec.grid.levels, f"'{name}'")
+        return found
 
     def _flush(self, rows: int) -> None:
         for name, dtype in self.dtypes.items():
@@ -199,7 +206,9 @@ class _SplitWriter:
             two = name in self.widths
             shape = (samples, self.widths[name]) if two else (samples,)
             chunks = (self.spec.block, *shape[1:])
-            attributes = {"units": TIME_UNITS, "calendar": "proleptic_gregorian"} if name == "time" else {}
+            attributes: dict[str, Any] = {"units": TIME_UNITS, "calendar": "proleptic_gregorian"} if name == "time" else {}
+            # Left by a kill in here; the chunks beside it stay.
+            (self.folder / name / "zarr.json").unlink(missing_ok=True)
             group.create_array(
                 name,
                 shape=shape,
@@ -220,6 +229,7 @@ class _SplitWriter:
             shape=(len(labels),),
             dtype=f"<U{max(map(len, labels), default=1)}",
             dimension_names=(f"{name}_channel",),
+            overwrite=True,
         )
         channel[:] = np.asarray(labels)
         for field, values in self.statistics[name].summary().items():
@@ -228,6 +238,7 @@ class _SplitWriter:
                 shape=values.shape,
                 dtype=np.float64,
                 dimension_names=(f"{name}_channel",),
+                overwrite=True,
             )
             array[:] = values
 
@@ -327,9 +338,10 @@ class StoreWriter:
                 split.finish()
             root = zarr.open_group(self.folder, mode="a", zarr_format=3)
             root.update_attributes({**self.spec.attributes(), "splits": sorted(self.splits)})
-            self._checkpoint_file.unlink(missing_ok=True)
-            (self.folder / "settings.json").unlink(missing_ok=True)
         replace_folder(self.folder, self.path)
+        # Only now: a kill before the rename must find them.
+        for made in (self._checkpoint_file.name, "settings.json"):
+            (self.path / made).unlink(missing_ok=True)
         return open_store(self.path)
 
 
@@ -342,6 +354,8 @@ class Split:
         meta = _zarr_json(self.folder)
         try:
             self.samples = int(meta["attributes"]["samples"])
+            if self.samples < 0:
+                raise ValueError(f"samples is {self.samples}")
         except (KeyError, TypeError, ValueError) as error:
             raise SubgridError(f"{self.folder}: damaged split description; make the store again") from error
         self.block = store.spec.block
@@ -368,7 +382,7 @@ class Split:
         values: NDArray[Any] = np.empty(shape, dtype)
         try:
             with path.open("rb", buffering=0) as handle:
-                got = handle.readinto(memoryview(values).cast("B"))
+                got = handle.readinto(values.data)
         except FileNotFoundError as error:
             raise SubgridError(f"{path} is missing: the store is incomplete; make it again") from error
         if got != values.nbytes:
@@ -386,14 +400,22 @@ class Split:
         return np.concatenate(parts) if parts else np.empty(0, MARKS[name])
 
     def statistics(self, array: str) -> dict[str, NDArray[np.float64]]:
-        """``mean``, ``std``, ``min``, ``max`` of each channel, float64."""
+        """``mean``, ``std``, ``min``, ``max`` of each channel, float64; :class:`SubgridError` if they are damaged."""
         import zarr
 
         group = zarr.open_group(self.folder, mode="r")
-        return {
-            field: np.asarray(group[f"{array}_{field}"][:], np.float64)
-            for field in ("mean", "std", "min", "max")
-        }
+        found = {}
+        for field in ("mean", "std", "min", "max"):
+            try:
+                found[field] = np.asarray(group[f"{array}_{field}"], np.float64)
+            except (KeyError, ValueError, TypeError) as error:
+                raise SubgridError(
+                    f"{self.folder}: damaged statistics '{array}_{field}' ({error!r}); make the store again"
+                ) from error
+            finite = np.isfinite(found[field]).all() or not self.samples
+            if found[field].shape != (self.width(array),) or not finite:
+                raise SubgridError(f"{self.folder}: damaged statistics '{array}_{field}'; make the store again")
+        return found
 
     def selection(self, variables: Iterable[Variable]) -> list[tuple[str, NDArray[np.intp]]]:
         """Which arrays and channels hold ``variables``, in the order of first use.

@@ -153,6 +153,22 @@ def variable_set_names() -> list[str]:
     return sorted(_set_files())
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice, of which plain YAML silently keeps the last."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    pairs = loader.construct_pairs(node, deep=True)
+    keys = [key for key, _ in pairs]
+    repeated = [str(key) for key in keys if keys.count(key) > 1]
+    if repeated:
+        raise yaml.YAMLError(f"'{repeated[0]}' is given twice")
+    return dict(pairs)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
 def _parse(section: dict[str, Any] | None) -> list[Variable]:
     section = section or {}
     found = []
@@ -171,17 +187,28 @@ def variable_set(name: str) -> VariableSet:
         UsageError: no such set (with the nearest names).
         SubgridError: its file is malformed.
     """
+    return _read_set(name, ())
+
+
+def _read_set(name: str, extending: tuple[str, ...]) -> VariableSet:
     files = _set_files()
     if name not in files:
         raise unknown_name("variable set", name, files)
-    content = yaml.safe_load(files[name].read_text())
-    inputs, targets = _parse(content.get("inputs")), _parse(content.get("targets"))
-    if parent := content.get("extends"):
-        base = variable_set(parent)
+    if name in extending:
+        raise SubgridError(f"variable sets extend one another in a circle: {' -> '.join((*extending, name))}")
+    try:
+        content = yaml.load(files[name].read_text(), _Loader)
+        inputs, targets = _parse(content.get("inputs")), _parse(content.get("targets"))
+        parent = content.get("extends")
+        description = str(content.get("description", ""))
+    except (yaml.YAMLError, AttributeError, TypeError) as error:
+        raise SubgridError(f"variable set '{name}': malformed file {files[name]} ({error})") from error
+    if parent:
+        base = _read_set(str(parent), (*extending, name))
         inputs, targets = [*base.inputs, *inputs], [*base.targets, *targets]
     return VariableSet(
         name=name,
         inputs=tuple([*profiles(inputs), *scalars(inputs)]),
         targets=tuple([*profiles(targets), *scalars(targets)]),
-        description=str(content.get("description", "")),
+        description=description,
     )

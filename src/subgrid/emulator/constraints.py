@@ -20,6 +20,10 @@ from subgrid.physics.constants import SPEEDY
 from subgrid.physics.moisture import saturation_specific_humidity
 
 Outputs = tuple[Tensor, Tensor]
+#: Room for three roundings, 2^-24 each: of the bound's factor, of its product with q, of the host's product with dt.
+MARGIN = 2.0**-22
+#: A layer with less water counts as dry, kg/kg: float32 loses digits in such products.
+DRY = 1e-30
 
 
 class Constraint(nn.Module):
@@ -97,7 +101,7 @@ class Condense(Constraint):
 
 
 class PositiveWater(Constraint):
-    """Bounds drying by what a layer holds: ``dq >= -max(q, 0) / dt`` less one rounding unit; never creates water.
+    """Bounds drying by what a layer holds: ``dq >= -max(q, 0) / dt`` less rounding; never creates water.
 
     Counter: moistening by the bound, kg/m2/s.
     """
@@ -114,9 +118,9 @@ class PositiveWater(Constraint):
         self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Raw inputs and outputs to raw outputs and the counter (n,)."""
-        q = torch.relu(self.features.profile(p_in, "specific_humidity"))
+        q = torch.relu(self.features.profile(p_in, "specific_humidity") - DRY)
         tendency = self._tendency(p_out, "specific_humidity_tendency")
-        floor = -q * ((1.0 - 2.0**-23) / self.time_step)
+        floor = -q * ((1.0 - MARGIN) / self.time_step)
         bounded = torch.maximum(tendency, floor)
         added = ((bounded - tendency) * self.features.mass(s_in)).sum(1)
         return self._replace_profile(p_out, "specific_humidity_tendency", bounded), s_out, added
@@ -156,6 +160,7 @@ class WaterByProjection(Constraint):
 
     With residual ``r = sum m_k dq_k + P_c + P_l - E`` and spreads s, every term a_i y_i of r is changed by
     ``-a_i s_i^2 r / sum a_j^2 s_j^2`` (orthogonal projection in normalised units; Beucler et al. 2021).
+    Done twice, since the first pass leaves the rounding of a residual that may be larger than what remains.
     Counter: |r| before, kg/m2/s.
     """
 
@@ -172,6 +177,12 @@ class WaterByProjection(Constraint):
         self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Raw inputs and outputs to raw outputs and the counter (n,)."""
+        p_out, s_out, residual = self._project(s_in, p_out, s_out)
+        p_out, s_out, _ = self._project(s_in, p_out, s_out)
+        return p_out, s_out, residual.abs()
+
+    def _project(self, s_in: Tensor, p_out: Tensor, s_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Projected outputs and the residual before, (n,)."""
         spread_p = cast(Tensor, self._outputs[0].profile_std)
         spread_s = cast(Tensor, self._outputs[0].scalar_std)
         mass = self.features.mass(s_in)
@@ -189,7 +200,7 @@ class WaterByProjection(Constraint):
         for name, sign in signs.items():
             spread = spread_s[self.target_scalars.index(name)].square()
             s_out = self._replace_scalar(s_out, name, self._flux(s_out, name) - sign * spread * step)
-        return p_out, s_out, residual.abs()
+        return p_out, s_out, residual
 
 
 def build_constraints(

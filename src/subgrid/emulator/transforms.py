@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -28,8 +29,8 @@ class ChannelRange:
 
 
 def inverse_spread(mean: NDArray[np.float64], std: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 / std, and 0 where the channel is constant (std / |mean| below 1e-5, or std zero)."""
-    constant = std <= CONSTANT * np.abs(mean)
+    """1 / std, and 0 where the channel is constant (std / |mean| below 1e-5, or std too small for float32 to invert)."""
+    constant = std <= np.maximum(CONSTANT * np.abs(mean), np.finfo(np.float32).tiny)
     return np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, std))
 
 
@@ -88,7 +89,7 @@ class Standardise(nn.Module):
         """
         p = _within(profiles, self.profile_low, self.profile_high, margin)  # type: ignore[arg-type]
         s = _within(scalars, self.scalar_low, self.scalar_high, margin)  # type: ignore[arg-type]
-        live_p, live_s = self.profile_std > 0, self.scalar_std > 0  # type: ignore[operator]
+        live_p, live_s = cast(Tensor, self.profile_std) > 0, cast(Tensor, self.scalar_std) > 0
         outside = (((p - profiles).abs() > OUTSIDE) & live_p).sum((1, 2))
         outside = outside + (((s - scalars).abs() > OUTSIDE) & live_s).sum(1)
         live = (live_p.sum() + live_s.sum()).clamp(min=1)

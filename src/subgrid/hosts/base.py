@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from subgrid.base.errors import UsageError, unknown_name
 from subgrid.columns.grid import ColumnGrid
@@ -45,8 +46,18 @@ class Host(Protocol):
         """Make (or go on making) a column store."""
         ...
 
-    def run(self, emulator: Emulator | None, restart: Path, days: int, folder: Path, **options: Any) -> Any:
-        """Integrate ``days`` from ``restart`` with the emulator (None: own physics); see the host's own docs."""
+    def run(
+        self,
+        emulator: Emulator | None,
+        restart: Path,
+        days: int,
+        folder: Path,
+        bridge: str = "auto",
+        keep: str = "none",
+        on_day: Callable[[int, Mapping[str, NDArray[Any]]], str | None] | None = None,
+        title: str = "couple",
+    ) -> Any:
+        """Integrate ``days`` from ``restart`` with the emulator (None: own physics), daily means to ``folder``."""
         ...
 
 

@@ -57,7 +57,7 @@ class ClimateWriter:
                 fill_value=np.nan,
                 dimension_names=("time", *dimensions),
             )
-        coordinates = {
+        coordinates: dict[str, tuple[NDArray[Any], tuple[str, ...], dict[str, Any]]] = {
             "time": (
                 np.int64(start) + 86400 * np.arange(days),
                 ("time",),
@@ -85,7 +85,8 @@ class ClimateWriter:
             return
         first, last = days[0], days[-1] + 1
         for name in [*self.profiles, *self.scalars, *self.counters]:
-            self.group[name][first:last] = np.stack([self._held[d][name] for d in days])
+            target: Any = self.group[name]
+            target[first:last] = np.stack([self._held[d][name] for d in days])
         self._held.clear()
 
 

@@ -11,6 +11,11 @@ from subgrid.report.results import Results
 from subgrid.report.words import NOTHING, count, fixed, listed, setting, short, stable
 
 HOSTS = {"speedy": "speedy (jcm with SPEEDY physics)"}
+INPUTS = {
+    "raw": "variables as they are",
+    "relative_humidity": "relative humidity in place of specific humidity",
+    "relative_humidity_buoyancy": "relative humidity in place of specific humidity, and the buoyancy of a plume",
+}
 SPLITS = {"train": "Training data", "validation": "Validation data", "test": "Test data"}
 
 
@@ -96,11 +101,12 @@ def _network_facts(results: Results) -> list[tuple[str, str]]:
     emulator = config.get("emulator") or {}
     found = [("Network", network), ("Recipe", recipe)]
     if emulator:
-        found.append(("Inputs", str(emulator.get("inputs", NOTHING)).replace("_", " ")))
+        inputs = str(emulator.get("inputs", NOTHING))
+        found.append(("Inputs", INPUTS.get(inputs, inputs.replace("_", " "))))
         found.append(("Bounds and constraints", _bounds(emulator)))
     found.append(("Variables", str(config.get("variables", NOTHING))))
-    seed = f"seed {config.get('seed', NOTHING)}, precision {config.get('precision', NOTHING)}"
-    return [*found, ("Reproducibility", seed)]
+    seed = f"seed {config.get('seed', NOTHING)}, {config.get('precision', NOTHING)}"
+    return [*found, ("Seed and precision", seed)]
 
 
 def _bounds(emulator: Mapping[str, Any]) -> str:

@@ -52,7 +52,7 @@ ZONAL = {
 #: Colours of levels, from the top down.
 LEVELS = ("#332288", "#44aa99", "#999933")
 PARTS = {
-    "dynamics": ("#8a919b", "dynamics"),
+    "dynamics": ("#69717b", "dynamics"),
     "own_physics": (CONTROL, "own physics"),
     "network": (EMULATOR, "network"),
     "coupling": ("#f0b27a", "coupling"),
@@ -127,7 +127,7 @@ def zonal_bias(comparison: xr.Dataset, narrow: bool = False) -> Figure:
         norm = centred(bias)
         mesh = section(ax, latitude, sigma, bias, colours, norm)
         if sigma.size > 1 and latitude.size > 1 and np.isfinite(control).all():
-            marks = np.asarray(MaxNLocator(5, steps=ROUND).tick_values(control.min(), control.max()))
+            marks = np.asarray(MaxNLocator(7, steps=ROUND).tick_values(control.min(), control.max()))
             marks = marks[(marks > 0) | (control.min() < 0.1 * marks.min())]
             lines = ax.contour(latitude, sigma, control, levels=marks, colors=CONTROL, linewidths=0.7)
             ax.clabel(lines, fontsize=8, fmt="%g", inline_spacing=2)

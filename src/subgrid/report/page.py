@@ -41,7 +41,7 @@ def write_report(folder: Path | str, out: Path | str | None = None) -> Path:
 
     Args:
         folder: a demo folder, or the folder of one run, evaluation, coupled run or export.
-        out: the file to write; ``report.html`` in ``folder`` by default.
+        out: the file to write, or a folder for ``report.html``; ``folder`` by default.
 
     Returns:
         The file written.
@@ -51,7 +51,9 @@ def write_report(folder: Path | str, out: Path | str | None = None) -> Path:
     """
     folder = Path(folder)
     results = read_results(folder)
-    target = Path(out) if out is not None else folder / "report.html"
+    target = Path(out) if out is not None else folder
+    if target.is_dir():
+        target = target / "report.html"
     page = render(results)
     make_folder(target.parent)
     write_text(target, page)

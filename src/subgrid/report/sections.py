@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from subgrid.base.errors import SubgridError
 from subgrid.report import offline, online, training
 from subgrid.report.results import Record, Results
 from subgrid.report.style import NARROW, PIXELS_PER_INCH, png
@@ -78,9 +79,22 @@ def drawing(name: str, alt: str, caption: str, draw: Callable[[bool], Figure]) -
 
 
 def sections(results: Results) -> list[Section]:
-    """Every section that ``results`` can fill, in the order of the page."""
+    """Every section that ``results`` can fill, in the order of the page.
+
+    Raises:
+        SubgridError: a result lacks what its section needs.
+    """
     makers = (training_section, offline_section, online_section, cost_section, export_section, reproduce_section)
-    return [found for found in (make(results) for make in makers) if found is not None]
+    found = []
+    for make in makers:
+        try:
+            found.append(make(results))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            part = make.__name__.removesuffix("_section")
+            raise SubgridError(
+                f"{results.folder}: the {part} results are damaged or of another version ({error!r}); make them again"
+            ) from error
+    return [section for section in found if section is not None]
 
 
 def training_section(results: Results) -> Section | None:
@@ -133,9 +147,9 @@ def offline_section(results: Results) -> Section | None:
             drawing(
                 "error-profiles",
                 "RMSE and bias by level",
-                "Root-mean-square error and mean error by level, per day: left of each pair, nearer zero is better and "
-                "the training mean’s RMSE is the natural variability; right, departures from the zero line are "
-                "systematic.",
+                "Root-mean-square error (RMSE) and mean error (bias) by level: nearer zero is better, the training "
+                "mean’s RMSE is the natural variability, and a bias is the part of the error that does not average "
+                "out.",
                 lambda n: offline.error_profiles(scores, narrow=n),
             )
         )
@@ -301,20 +315,20 @@ def rain_caption(metrics: Record, window: str) -> str:
 def histogram_caption(data: Any, window: str) -> str:
     """What the histogram shows."""
     told = (
-        f"How much of the area and of the last {window} days has little rain (left), and how often each daily amount "
-        "falls (right, logarithmic)"
+        f"How much of the area and of the last {window} days has little rain (bars), and how often each daily amount "
+        "falls (steps, logarithmic)"
     )
     dry = [100 * float(online.of_source(data, "histogram_precipitation", s)[0]) for s in ("emulator", "control")]
     edge = float(data["bin_left"].values[1])
     return (
         f"{told}: below {edge:g} mm/day are {fixed(dry[0], 0)}% with the emulator and {fixed(dry[1], 0)}% in the "
-        "control; on the right, a curve below the control’s misses heavy rain."
+        "control; steps below the control’s at large amounts mean that heavy rain is missed."
     )
 
 
 def budget_caption(metrics: Record) -> str:
     """What the residuals show."""
-    told = "Energy and water that the column physics creates (positive) or destroys, global mean; a closed budget is zero"
+    told = "Energy and water that the column physics creates (above zero) or destroys, global mean"
     means = []
     for key, name in (("energy_residual_W_m2", "energy"), ("water_residual_W_m2", "water")):
         pair = metrics.get(key) or {}
@@ -350,7 +364,7 @@ def counter_table(metrics: Record) -> Table | None:
     rows = []
     for name, value in (metrics.get("counters") or {}).items():
         label, factor, unit = COUNTERS.get(name, (name.replace("_", " ").capitalize(), 1.0, ""))
-        rows.append([label, f"{short(factor * value)} {unit}".strip()])
+        rows.append([label, f"{short(factor * value, 2)} {unit}".strip()])
     caption = "What the emulator’s bounds and constraints did, mean over columns and the whole run."
     return Table(caption, ["Bound or constraint", "Mean"], rows) if rows else None
 

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from subgrid.report.style import CONTROL, EMULATOR, MEDIUM, panels, styled
+from subgrid.report.style import CONTROL, EMULATOR, MEDIUM, legend_above, panels, styled
 
 
 def curve(losses: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
@@ -19,7 +19,7 @@ def curve(losses: list[dict[str, Any]], name: str) -> tuple[list[float], list[fl
 @styled
 def loss_curve(metrics: dict[str, Any], narrow: bool = False) -> Figure:
     """Training and validation loss by epoch, with the best epoch marked."""
-    figure, (ax,) = panels(1, 1, 3.2, narrow, width=MEDIUM)
+    figure, (ax,) = panels(1, 1, 3.2, narrow, 3.1, width=MEDIUM)
     losses = metrics.get("losses") or []
     for name, colour, label in (
         ("train_loss_epoch", CONTROL, "training (mean over the epoch)"),
@@ -38,17 +38,17 @@ def loss_curve(metrics: dict[str, Any], narrow: bool = False) -> Figure:
             markersize=11,
             fillstyle="none",
             color=EMULATOR,
-            label="kept",
+            label="weights kept",
             linestyle="none",
         )
     ax.set_yscale("log")
     shown = [v for name in ("train_loss_epoch", "val_loss") for v in curve(losses, name)[1]]
     if shown:
         _readable_log_ticks(ax, min(shown), max(shown))
-        ax.legend()
+        legend_above(figure, ax, 1 if narrow else 3)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("epoch")
-    ax.set_ylabel("loss on normalised outputs")
+    ax.set_ylabel("loss (normalised)" if narrow else "loss on normalised outputs")
     return figure
 
 

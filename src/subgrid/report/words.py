@@ -98,6 +98,8 @@ def setting(value: Any) -> str:
         return "yes" if value else "no"
     if value is None or value == "" or value == {}:
         return NOTHING
+    if isinstance(value, float):
+        return f"{value:g}"
     if isinstance(value, dict):
         return ", ".join(f"{k} {setting(v)}" for k, v in value.items())
     return str(value)
@@ -136,7 +138,7 @@ def departure(metrics: Mapping[str, Any]) -> str:
             told += f", {place(found['latitude'], found['longitude'])}"
         told += ")"
     if found.get("time"):
-        told += f", on {str(found['time']).replace('T', ' at ')[:19]}"
+        told += f", on {str(found['time'])[:16].replace('T', ' at ')}"
     return told
 
 

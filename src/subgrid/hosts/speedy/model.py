@@ -175,7 +175,7 @@ class SpeedyModel:
             latitude=lat.ravel(),
             longitude=lon.ravel(),
             area=area.ravel().copy(),
-            vertical=VerticalGrid.sigma(boundaries),
+            vertical=VerticalGrid.sigma(boundaries.tolist()),
             shape=(len(longitude), len(latitude)),
         )
 
@@ -251,7 +251,8 @@ class SpeedyModel:
         """``physics`` with its surface fluxes replaced by the host's own bulk formulae.
 
         The lowest level gives back what the emulated sensible heat, evaporation and stress put into it and receives
-        the host's, which are driven by the emulated radiation at the surface (downward shortwave = net / (1 - albedo)).
+        the host's, which are driven by the emulated radiation at the surface. Downward shortwave is net / (1 - albedo), a
+        little too high because SPEEDY reflects its visible band alone (up to 1 W/m2 in the sensible heat flux).
         """
         by_category = {term.category: term for term in self.model.physics.terms}
         first = [by_category[c] for c in ("flags", "forcing", "humidity")]

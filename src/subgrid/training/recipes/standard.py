@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.flat import unflatten
 from subgrid.training.recipes.base import RecipeConfig, register
 
-_LOSSES = {
+_LOSSES: dict[str, Callable[..., Tensor]] = {
     "mse": functional.mse_loss,
     "huber": functional.huber_loss,
     "mae": functional.l1_loss,

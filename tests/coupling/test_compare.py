@@ -1,0 +1,94 @@
+"""Comparison of two climates on a small grid, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from subgrid.columns import ColumnGrid
+from subgrid.coupling.compare import RAIN_EDGES, budgets, compare, global_series, latitude_edges, verdict, window
+from subgrid.hosts.speedy.settings import SpeedyConfig
+from subgrid.physics.constants import SPEEDY
+from subgrid.physics.vertical import VerticalGrid
+
+DAYS, LEVELS = 9, 4
+
+
+@pytest.fixture
+def grid() -> ColumnGrid:
+    latitude, longitude = np.array([-45.0, 45.0]), np.array([0.0, 90.0, 180.0, 270.0])
+    lon, lat = np.meshgrid(longitude, latitude, indexing="ij")
+    area = np.full(8, 0.5 * np.pi)
+    return ColumnGrid(lat.ravel(), lon.ravel(), area, VerticalGrid.sigma([0, 0.25, 0.5, 0.75, 1.0]), (4, 2))
+
+
+def climate(warm: float = 0.0, wet: float = 1.0) -> xr.Dataset:
+    time = np.datetime64("2002-01-01", "ns") + np.arange(DAYS) * np.timedelta64(1, "D")
+    profile, scalar = np.ones((DAYS, LEVELS, 8)), np.ones((DAYS, 8))
+    fields = {
+        "temperature": 280.0 * profile + warm,
+        "specific_humidity": 0.01 * wet * profile,
+        "u_wind": 5.0 * profile,
+        "convective_precipitation": 2e-5 * wet * scalar,
+        "large_scale_precipitation": 1e-5 * wet * scalar,
+        "evaporation": 3e-5 * scalar,
+        "outgoing_longwave": 230.0 * scalar,
+        "absorbed_solar": 240.0 * scalar,
+        "surface_net_shortwave": 170.0 * scalar,
+        "surface_upward_longwave": 390.0 * scalar,
+        "surface_downward_longwave": 330.0 * scalar,
+        "sensible_heat_flux": 20.0 * scalar,
+        "column_water_vapour": 25.0 * scalar,
+        "column_heating": (70.0 + 60.0 - 230.0 + 20.0 + SPEEDY.Lv * 3e-5) * scalar,
+        "column_moistening": 0.0 * scalar,
+    }
+    dims = {3: ("time", "level", "column"), 2: ("time", "column")}
+    return xr.Dataset({n: (dims[v.ndim], v) for n, v in fields.items()}, coords={"time": time})
+
+
+def test_verdict_by_hand(grid):
+    found = verdict(compare(climate(warm=0.5, wet=1.1), climate(), grid))
+    assert found["mid_troposphere_temperature_difference_K"] == pytest.approx(0.5)
+    assert found["lowest_level_humidity_ratio"] == pytest.approx(1.1)
+    assert found["precipitation_ratio"] == pytest.approx(1.1)
+
+
+def test_budgets_close_for_a_closed_physics_and_show_a_leak(grid):
+    closed = budgets(climate(), grid)
+    np.testing.assert_allclose(closed["energy_residual"], 0.0, atol=1e-9)
+    np.testing.assert_allclose(closed["water_residual"], 0.0, atol=1e-9)
+    leaky = climate()
+    leaky["column_moistening"] = leaky["column_moistening"] + 1e-6
+    np.testing.assert_allclose(budgets(leaky, grid)["water_residual"], SPEEDY.Lv * 1e-6)
+
+
+def test_histogram_counts_all_rain(grid):
+    found = compare(climate(), climate(), grid)
+    share = found["histogram_precipitation"].sel(source="control").values
+    np.testing.assert_allclose(share.sum(), 1.0)
+    rain = 3e-5 * 86400
+    assert share[np.searchsorted(RAIN_EDGES, rain) - 1] == pytest.approx(1.0)
+
+
+def test_rmse_and_zonal_mean(grid):
+    found = compare(climate(warm=2.0), climate(), grid)
+    np.testing.assert_allclose(found["rmse_temperature"], 2.0)
+    assert found["zonal_temperature"].shape == (2, LEVELS, 2)
+    np.testing.assert_array_equal(latitude_edges(grid), [-90.0, 0.0, 90.0])
+    np.testing.assert_array_equal(found["latitude"], [-45.0, 45.0])
+
+
+def test_series_units(grid):
+    series = global_series(climate(), grid)
+    np.testing.assert_allclose(series["precipitation"], 3e-5 * 86400)
+    np.testing.assert_allclose(series["humidity_lowest"], 10.0)
+
+
+@pytest.mark.parametrize(("days", "first"), [(90, 60), (30, 20), (2, 1), (1, 0), (365, 244)])
+def test_window_is_the_last_third(days, first):
+    assert window(days) == slice(first, days)
+
+
+def test_a_day_has_whole_steps():
+    assert SpeedyConfig().steps_per_day == 48

@@ -1,0 +1,122 @@
+"""Features: relative humidity and plume buoyancy equal the physics in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from subgrid.base.errors import UsageError
+from subgrid.columns import VariableSet, variable_set
+from subgrid.emulator.features import RELATIVE_HUMIDITY_CEILING, InputFeatures
+from subgrid.emulator.flat import flatten, unflatten
+from subgrid.physics.constants import SPEEDY as C
+from subgrid.physics.moisture import (
+    moist_static_energy,
+    relative_humidity,
+    saturation_moist_static_energy,
+)
+from subgrid.physics.vertical import hydrostatic_geopotential
+
+SET = variable_set("speedy")
+
+
+@pytest.fixture(scope="module")
+def columns(make_rows):
+    """Raw profiles (n, 8, 4) and scalars (n, 13), float32."""
+    return unflatten(torch.from_numpy(make_rows(300, seed=3)["inputs"]), 4, 8)
+
+
+@pytest.fixture(scope="module")
+def exact(columns):
+    """Temperature, humidity and surface pressure in float64."""
+    p, s = (part.double().numpy() for part in columns)
+    return p[:, :, 0], p[:, :, 1], s[:, 0]
+
+
+def test_flatten_is_the_inverse_of_unflatten(columns):
+    flat = flatten(*columns)
+    assert flat.shape == (300, 45)
+    for found, part in zip(unflatten(flat, 4, 8), columns, strict=True):
+        assert torch.equal(found, part)
+    assert torch.equal(flat[:, 8:16], columns[0][:, :, 1])  # variable after variable
+
+
+def test_raw_changes_nothing(columns, column_grid):
+    features = InputFeatures("raw", SET, column_grid.vertical, "murray")
+    p, s = features(*columns)
+    assert torch.equal(p, columns[0]) and torch.equal(s, columns[1])
+    assert features.names == ["temperature", "specific_humidity", "u_wind", "v_wind"]
+
+
+def test_relative_humidity_takes_the_place_of_specific_humidity(columns, column_grid, exact):
+    t, q, ps = exact
+    features = InputFeatures("relative_humidity", SET, column_grid.vertical, "murray")
+    p, s = features(*columns)
+    wanted = relative_humidity(q, t, column_grid.vertical.mid_pressure(ps), "murray")
+    np.testing.assert_allclose(p[:, :, 1].numpy(), wanted, rtol=2e-5)
+    assert 0.0 < wanted.min() and wanted.max() < 1.0
+    assert torch.equal(p[:, :, [0, 2, 3]], columns[0][:, :, [0, 2, 3]])
+    assert torch.equal(s, columns[1])
+    assert features.names[1] == "relative_humidity"
+
+
+def test_the_saturation_formula_is_the_one_asked_for(columns, column_grid, exact):
+    t, q, ps = exact
+    features = InputFeatures("relative_humidity", SET, column_grid.vertical, "sam")
+    wanted = relative_humidity(q, t, column_grid.vertical.mid_pressure(ps), "sam").clip(0.0, RELATIVE_HUMIDITY_CEILING)
+    np.testing.assert_allclose(features(*columns)[0][:, :, 1].numpy(), wanted, rtol=2e-5)
+
+
+@pytest.mark.parametrize(("humidity", "read"), [(-1e-3, 0.0), (0.5, RELATIVE_HUMIDITY_CEILING)])
+def test_relative_humidity_is_read_within_bounds(columns, column_grid, humidity, read):
+    p = columns[0].clone()
+    p[:, :, 1] = humidity
+    features = InputFeatures("relative_humidity", SET, column_grid.vertical, "murray")
+    assert (features(p, columns[1])[0][:, :, 1] == read).all()
+
+
+def test_buoyancy_is_the_difference_of_moist_static_energies(columns, column_grid, exact):
+    t, q, ps = exact
+    grid = column_grid.vertical
+    height = hydrostatic_geopotential(t, q, ps, np.zeros_like(ps), grid, C)
+    lowest = moist_static_energy(t, q, height, C)[:, -1:]
+    saturated = saturation_moist_static_energy(t, grid.mid_pressure(ps), height, C, "murray")
+    wanted = (lowest - saturated) / C.cp
+    features = InputFeatures("relative_humidity_buoyancy", SET, grid, "murray")
+    found = features(*columns)[0][:, :, 4].numpy()
+    inside = np.abs(wanted) < 40.0
+    assert inside.mean() > 0.5  # the bounds are for what is far off
+    np.testing.assert_allclose(found, wanted.clip(-40.0, 40.0), atol=1e-3)
+    assert features.names[-1] == "plume_buoyancy"
+
+
+def test_buoyancy_of_one_column_by_hand(column_grid):
+    """Isothermal, dry: the air above differs by its height alone, dz/cp = Rd T ln(p_low / p_k) / cp."""
+    t, ps = 100.0, 1.0e5  # so cold that saturation holds no water
+    p = torch.zeros(1, 8, 4)
+    p[:, :, 0] = t
+    s = torch.full((1, 13), ps)
+    features = InputFeatures("relative_humidity_buoyancy", SET, column_grid.vertical, "murray")
+    found = features(p, s)[0][0, :, 4].numpy()
+    sigma = np.asarray(column_grid.vertical.sigma_levels)
+    wanted = -C.Rd * t * np.log(sigma[-1] / sigma) / C.cp
+    np.testing.assert_allclose(found, wanted.clip(-40.0, 40.0), atol=1e-3)
+    assert found[-1] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_layer_mass_is_thickness_over_gravity(columns, column_grid):
+    features = InputFeatures("raw", SET, column_grid.vertical, "murray")
+    mass = features.mass(columns[1]).double().numpy()
+    ps = columns[1][:, 0].double().numpy()
+    np.testing.assert_allclose(mass, ps[:, None] * np.diff(column_grid.vertical.hybi) / C.gravity, rtol=1e-6)
+    np.testing.assert_allclose(mass.sum(1), ps / C.gravity, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["relative_humidity", "relative_humidity_buoyancy"])
+def test_a_set_without_what_the_features_need_is_refused_by_name(column_grid, kind):
+    gone = ("specific_humidity", "surface_pressure")
+    poor = VariableSet("poor", tuple(v for v in SET.inputs if v.name not in gone), SET.targets)
+    with pytest.raises(UsageError, match=f"{kind} needs specific_humidity, surface_pressure, which .*'poor' lacks"):
+        InputFeatures(kind, poor, column_grid.vertical, "murray")
+    InputFeatures("raw", poor, column_grid.vertical, "murray")

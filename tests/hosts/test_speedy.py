@@ -1,0 +1,252 @@
+"""The embedded model: what it stores, that it is memoryless, that it resumes, and that it names a departure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from jcm.physics_interface import verify_state
+
+from subgrid.base.errors import SubgridError, UsageError
+from subgrid.columns import open_store
+from subgrid.columns.store import ColumnStore
+from subgrid.hosts.climate import open_climate
+from subgrid.hosts.speedy import generate as generation
+from subgrid.hosts.speedy.generate import Calendar, Generator, column_probability
+from subgrid.hosts.speedy.host import Speedy
+from subgrid.hosts.speedy.model import PROGNOSTIC, TERM_GROUPS, Result, SpeedyModel
+from subgrid.hosts.speedy.settings import GenerateConfig, SpeedyConfig
+
+SAMPLING = GenerateConfig(
+    spin_up_days=1, train_days=3, evaluation_days=4, gap_days=0, fraction=0.3, evaluation_fraction=0.3
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> SpeedyModel:
+    return SpeedyModel(SpeedyConfig(), record_terms=True)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ColumnStore:
+    return Speedy().generate(tmp_path_factory.mktemp("speedy") / "store.zarr", SAMPLING)
+
+
+@pytest.fixture(scope="module")
+def spun_up(model: SpeedyModel):
+    return model.program()(model.initial(), 30, True)
+
+
+def test_physics_has_no_memory_and_runs_shortwave_at_every_step(model, spun_up):
+    state = verify_state(model.model.dycore.to_physics_state(spun_up.state))
+    from jcm.date import DateData
+
+    forcing = model.forcing.select(DateData(spun_up.time, spun_up.step, model.dt))
+    columns = model.boundary(state, forcing)
+    once, again = (model.own_physics(columns, state, forcing) for _ in range(2))
+    for name in PROGNOSTIC:
+        np.testing.assert_array_equal(once.tendencies[name], again.tendencies[name])
+    advance = model.program()
+    carry = spun_up
+    for _ in range(4):
+        carry = advance(carry, 1, True)
+        assert float(carry.columns["absorbed_solar"].max()) > 100.0
+
+
+def test_targets_are_what_the_dynamics_receives(model, spun_up):
+    """q + dt dq never falls below zero by more than rounding: the host's water correction is in the targets."""
+    carry = model.program()(spun_up, 5, True)
+    q = np.asarray(carry.columns["specific_humidity"])
+    dq = np.asarray(carry.columns["specific_humidity_tendency"])
+    assert q.min() >= 0.0
+    assert (q + model.dt * dq).min() >= -1e-9
+
+
+def test_state_change_splits_into_physics_and_dynamics(model, spun_up):
+    advance = model.program()
+    before = advance(spun_up, 3, True)
+    after = advance(before, 1, False)
+    for name in PROGNOSTIC:
+        change = (np.asarray(after.columns[name]) - np.asarray(before.columns[name])) / model.dt
+        parts = np.asarray(after.columns[f"{name}_dyn"]) + np.asarray(after.columns[f"{name}_prvphy"])
+        np.testing.assert_allclose(parts, change, rtol=0, atol=1e-5 * np.abs(change).max())
+        np.testing.assert_array_equal(after.columns[f"{name}_prvphy"], before.columns[f"{name}_tendency"])
+        np.testing.assert_array_equal(after.columns[f"tm_{name}_dyn"], before.columns[f"{name}_dyn"])
+
+
+def test_terms_add_up_to_the_total(model, spun_up):
+    carry = model.program()(spun_up, 2, True)
+    for name in ("temperature", "u_wind", "v_wind"):
+        total = np.asarray(carry.columns[f"{name}_tendency"])
+        parts = sum(np.asarray(carry.columns[f"{name}_tendency_{group}"]) for group in TERM_GROUPS)
+        np.testing.assert_allclose(parts, total, rtol=0, atol=1e-5 * np.abs(total).max())
+
+
+def test_water_of_the_own_physics_closes(store):
+    daily = open_climate(store.path / "control" / "daily")
+    rain = daily["convective_precipitation"] + daily["large_scale_precipitation"]
+    made = daily["column_moistening"] + rain - daily["evaporation"] - daily["host_limiter_moistening"]
+    assert float(np.abs(made).max()) < 1e-3 * float(rain.max())
+
+
+def test_store_holds_splits_restarts_and_control(store):
+    assert store.split_names == ["test", "train", "validation"]
+    assert [f.stem for f in sorted((store.path / "restarts").glob("*"))] == ["2000-10-07", "2000-10-09"]
+    daily, monthly = (open_climate(store.path / "control" / name) for name in ("daily", "monthly"))
+    assert daily.sizes["time"] == 7 and not np.isnan(daily["temperature"]).any()
+    np.testing.assert_allclose(
+        monthly["temperature"][0], daily["temperature"].mean("time"), rtol=1e-6
+    )
+    assert str(daily["time"].values[0])[:10] == "2000-10-04"
+    with xr.open_zarr(store.path, group="train", consolidated=False) as train:
+        assert train.sizes["sample"] == store["train"].samples
+        assert set(np.unique(train["time"].dt.hour)) != {0}
+
+
+def test_columns_are_drawn_with_probability_proportional_to_area(store):
+    area = store.grid.area
+    probability = column_probability(area, SAMPLING.fraction)
+    np.testing.assert_allclose(probability.mean(), SAMPLING.fraction, rtol=1e-12)
+    np.testing.assert_allclose(probability / area, probability[0] / area[0])
+    drawn = np.bincount(store["train"].mark("column"), minlength=len(area))
+    times = len(np.unique(store["train"].mark("time")))
+    polar, tropical = np.abs(store.grid.latitude) > 60, np.abs(store.grid.latitude) < 30
+    for part in (polar, tropical):
+        expected = probability[part].sum() * times
+        assert abs(drawn[part].sum() - expected) < 5 * np.sqrt(expected)
+    weight = store["train"].mark("weight")
+    np.testing.assert_allclose(weight, (area / probability)[store["train"].mark("column")], rtol=1e-6)
+
+
+def test_restart_reproduces_the_control_bit_for_bit(store, tmp_path):
+    host = Speedy(**store.spec.provenance["host"])
+    restart = sorted((store.path / "restarts").glob("*"))[0]
+    result = host.run(None, restart, 2, tmp_path / "again")
+    assert result.unstable is None and result.days == 2
+    again, held = open_climate(tmp_path / "again" / "daily"), open_climate(store.path / "control" / "daily")
+    held = held.sel(time=again["time"])
+    for name in ("temperature", "specific_humidity", "convective_precipitation"):
+        np.testing.assert_array_equal(again[name].values, held[name].values)
+
+
+def test_killed_generation_goes_on_to_the_same_store(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(generation, "PIECE_DAYS", 2)
+    path = tmp_path / "store.zarr"
+    real = Generator._one_day
+    calls = []
+
+    def dying(self, *args):
+        calls.append(1)
+        if len(calls) > 6:
+            raise KeyboardInterrupt
+        return real(self, *args)
+
+    monkeypatch.setattr(Generator, "_one_day", dying)
+    with pytest.raises(KeyboardInterrupt):
+        Generator(path, SpeedyConfig(), SAMPLING).run()
+    with pytest.raises(SubgridError, match="unfinished"):
+        open_store(path)
+    monkeypatch.setattr(Generator, "_one_day", real)
+    resumed = Generator(path, SpeedyConfig(), SAMPLING).run()
+    for split in store.split_names:
+        for array in ("inputs", "history", "targets", "time", "column", "weight"):
+            for block in range(store[split].blocks):
+                np.testing.assert_array_equal(resumed[split].read(array, block), store[split].read(array, block))
+    both = [open_climate(s.path / "control" / "daily")["temperature"].values for s in (resumed, store)]
+    np.testing.assert_array_equal(*both)
+
+
+def test_departure_is_named_and_the_last_good_state_kept(store, tmp_path, monkeypatch):
+    host = Speedy()
+    restart = sorted((store.path / "restarts").glob("*"))[0]
+    heated = 1000
+
+    def blazing(columns, state, forcing):
+        nothing = host.null_physics(columns, state, forcing)
+        heat = jnp.zeros_like(columns["temperature"]).at[5, heated].set(0.05)
+        return Result({**nothing.tendencies, "temperature": heat}, nothing.fluxes, {})
+
+    carry = host.start(restart)
+    bad = jax.block_until_ready(host.model.program(blazing)(carry, 48, True))
+    assert not bool(bad.stable) and int(bad.step) - int(carry.step) < 48
+    found = host._departure(bad)
+    assert found["variable"] == "temperature" and found["level"] == 5
+    assert abs(found["latitude"] - host.grid.latitude[heated]) < 12
+    good = np.asarray(host.model.model.dycore.to_physics_state(bad.last_good).temperature)
+    assert np.isfinite(good).all() and good.max() < 350.0
+
+
+def test_own_surface_fluxes_take_the_place_of_emulated_ones(store):
+    """With the own physics in the role of the emulator, keeping the own surface changes little.
+
+    Not nothing: SPEEDY reflects its visible band alone, so the downward shortwave from net and albedo is too high.
+    """
+    host = Speedy()
+    model = host.model
+    carry = host.start(sorted((store.path / "restarts").glob("*"))[0])
+    plain = model.program()(carry, 1, True)
+    kept = model.program(model.with_own_surface(model.own_physics))(carry, 1, True)
+    for name in ("evaporation", "sensible_heat_flux", "surface_stress_u"):
+        spread = float(jnp.std(plain.columns[name]))
+        assert float(jnp.abs(kept.columns[name] - plain.columns[name]).max()) < 0.1 * spread
+    change = jnp.abs(kept.columns["temperature_tendency"] - plain.columns["temperature_tendency"]).max()
+    assert float(change) < 0.1 * float(jnp.std(plain.columns["temperature_tendency"][-1]))
+
+
+def test_calendar_alternates_months_with_gaps():
+    days = Calendar(SpeedyConfig(start="2000-10-03"), GenerateConfig())
+    splits = {}
+    for day in range(days.days):
+        splits.setdefault((days.date(day).year, days.date(day).month), []).append(days.split(day))
+    assert set(splits[(2000, 11)]) == {None} and set(splits[(2001, 5)]) == {"train"}
+    for month in range(1, 13):
+        found = splits[(2002, month)]
+        assert found[:3] == [None] * 3 and set(found[3:]) == {("validation", "test")[(month - 1) % 2]}
+    assert [str(days.date(d)) for d in range(days.days) if days.restart_here(d)][:2] == ["2002-01-01", "2002-02-01"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"stride": 12}, "shares a factor"),
+        ({"fraction": 0.9}, "fraction"),
+        ({"train_days": 0}, "train_days"),
+        ({"gap_days": -1}, "gap_days"),
+    ],
+)
+def test_wrong_sampling_is_refused(settings, text):
+    with pytest.raises(UsageError, match=text):
+        GenerateConfig(**settings).check(SpeedyConfig())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"truncation": 42}, {"levels": 3}, {"time_step_minutes": 7}]
+)
+def test_wrong_host_is_refused(settings):
+    with pytest.raises(UsageError):
+        SpeedyConfig(**settings)
+
+
+def test_unknown_start_date_is_refused():
+    with pytest.raises(UsageError, match="ISO date"):
+        Calendar(SpeedyConfig(start="october"), GenerateConfig())
+
+
+def test_damaged_and_missing_restarts_are_named(tmp_path: Path):
+    with pytest.raises(SubgridError, match="does not exist"):
+        Speedy().start(tmp_path / "nope.safetensors")
+    (tmp_path / "bad.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(SubgridError, match="damaged"):
+        Speedy().start(tmp_path / "bad.safetensors")
+
+
+def test_t31_has_its_own_grid():
+    host = Speedy(truncation=31)
+    assert host.grid.columns == 96 * 48
+    np.testing.assert_allclose(host.grid.area.sum(), 4 * np.pi)
+    stepped = host.model.program()(host.model.initial(), 2, True)
+    assert bool(stepped.stable)

@@ -1,0 +1,171 @@
+"""The main job, end to end, with days instead of years: every verb's work, reuse, and coupling in detail."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from subgrid.base.errors import SubgridError, UsageError
+from subgrid.coupling import CoupleConfig, couple
+from subgrid.emulator import load_emulator, save_emulator
+from subgrid.hosts.climate import open_climate
+from subgrid.workflows.demo import commands, run_demo, summary_lines
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "out"
+    run_demo(folder, tiny=True)
+    return folder
+
+
+def test_demo_leaves_everything(demo: Path):
+    for name in ("report.html", "summary.json", "store.zarr", "run", "coupled", "evaluation", "export/model.pt"):
+        assert (demo / name).exists(), name
+    summary = json.loads((demo / "summary.json").read_text())
+    assert set(summary["stages"]) == {"generate", "train", "evaluate", "couple", "export", "report"}
+    assert summary["online"]["days"] == 2 and summary["online"]["finite"]
+    assert set(summary["online"]) >= {
+        "first_unstable_day",
+        "mid_troposphere_temperature_difference_K",
+        "lowest_level_humidity_ratio",
+        "precipitation_ratio",
+        "simulated_years_per_day",
+        "step_ms",
+    }
+    assert {"dynamics", "null_callback", "network", "coupled", "own_physics"} <= set(summary["online"]["step_ms"])
+    r2 = summary["offline"]["r2"]
+    assert all(models["mean"] is None or models["mean"] <= 1e-6 for models in r2.values())
+    assert r2["absorbed_solar"]["emulator"] > 0.5
+    assert summary["export"]["max_relative_difference"] <= 1e-5
+    assert 0.1 < summary["peak_memory_GiB"] < 6.0
+    assert {"torch", "jax", "jcm"} <= set(summary["versions"])
+
+
+def test_second_call_reuses_finished_stages(demo: Path, caplog: pytest.LogCaptureFixture):
+    before = {p: p.stat().st_mtime_ns for p in (demo / "run" / "metrics.json", demo / "store.zarr" / "zarr.json")}
+    import logging
+
+    logging.getLogger("subgrid").propagate = True
+    with caplog.at_level("INFO", logger="subgrid"):
+        summary = run_demo(demo, tiny=True)
+    assert caplog.text.count("reused") == 5
+    assert all(p.stat().st_mtime_ns == t for p, t in before.items())
+    assert any("report.html" in line for line in summary_lines(summary, demo))
+
+
+def test_demo_of_the_other_size_is_refused(demo: Path):
+    with pytest.raises(SubgridError, match="tiny demo"):
+        run_demo(demo, tiny=False)
+
+
+def test_printed_commands_say_the_same_job(demo: Path):
+    words = commands(demo, tiny=True)
+    assert len(words) == 6 and all(word.startswith("subgrid ") for word in words)
+    assert "spin_up_days=2" in words[0] and "recipe.epochs=2" in words[1]
+
+
+def test_callback_and_conversion_give_the_same_first_day(demo: Path, tmp_path: Path):
+    means = {}
+    for bridge in ("callback", "jax"):
+        config = CoupleConfig(
+            emulator=str(demo / "run"), data=str(demo / "store.zarr"), days=1, bridge=bridge, timings=False
+        )
+        run = couple(config, tmp_path / bridge)
+        assert run.metrics["bridge"] == bridge
+        means[bridge] = run.daily["temperature"].values
+    assert np.abs(means["callback"] - means["jax"]).max() < 0.05
+
+
+def test_coupled_run_goes_on_after_a_kill(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from subgrid.hosts.speedy import host as host_module
+
+    monkeypatch.setattr(host_module, "PIECE_DAYS", 1)
+    config = CoupleConfig(emulator=str(demo / "run"), data=str(demo / "store.zarr"), days=3, timings=False)
+    whole = couple(config, tmp_path / "whole").daily
+    real = host_module.Progress.update
+    calls = []
+
+    def dying(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(host_module.Progress, "update", dying)
+    with pytest.raises(KeyboardInterrupt):
+        couple(config, tmp_path / "cut")
+    assert not (tmp_path / "cut" / "metrics.json").exists()
+    monkeypatch.setattr(host_module.Progress, "update", real)
+    resumed = couple(config, tmp_path / "cut").daily
+    for name in ("temperature", "specific_humidity", "evaporation", "inputs_clipped"):
+        np.testing.assert_array_equal(resumed[name].values, whole[name].values)
+
+
+def test_unstable_run_is_a_result_that_names_the_place(demo: Path, tmp_path: Path):
+    emulator = load_emulator(demo / "run", clip_outputs=False)
+    with torch.no_grad():
+        emulator.outputs.profile_mean[3, 0] += 0.02  # K/s at level 3
+    save_emulator(emulator, tmp_path / "broken")
+    config = CoupleConfig(
+        emulator=str(tmp_path / "broken"), data=str(demo / "store.zarr"), days=2, timings=False
+    )
+    metrics = couple(config, tmp_path / "run").metrics
+    assert not metrics["finite"] and metrics["first_unstable_day"] == 0
+    assert metrics["unstable"]["variable"] in ("temperature", "u_wind", "v_wind")
+    assert {"level", "latitude", "longitude", "time"} <= set(metrics["unstable"])
+    assert (tmp_path / "run" / "last_good.safetensors").exists()
+
+
+def test_control_is_run_where_the_store_does_not_reach(demo: Path, tmp_path: Path):
+    config = CoupleConfig(
+        emulator=str(demo / "run"), data=str(demo / "store.zarr"), days=5, timings=False, start="2000-10-14"
+    )
+    run = couple(config, tmp_path / "long")
+    assert open_climate(tmp_path / "long" / "control" / "daily").sizes["time"] == 5
+    assert run.comparison.sizes["time"] == run.metrics["days"]
+
+
+def test_wrong_requests_are_refused_before_compiling(demo: Path, tmp_path: Path):
+    good = {"emulator": str(demo / "run"), "data": str(demo / "store.zarr")}
+    with pytest.raises(UsageError, match="2000-10-1"):
+        couple(CoupleConfig(**good, start="1999-01-01"), tmp_path / "a")
+    with pytest.raises(UsageError, match="callback"):
+        couple(CoupleConfig(**good, bridge="calback", timings=False), tmp_path / "b")
+    with pytest.raises(UsageError, match="clip_outputs"):
+        couple(CoupleConfig(**good, constraints={"clip_output": False}), tmp_path / "c")
+    with pytest.raises(UsageError, match="surface"):
+        couple(CoupleConfig(**good, keep="surfaces", timings=False), tmp_path / "d")
+    with pytest.raises(UsageError, match="days"):
+        CoupleConfig(**good, days=0)
+
+
+def test_verbs_on_the_demo(demo: Path, tmp_path: Path):
+    """Every verb once as a user types it."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+
+    def verb(*words: str) -> str:
+        command = [sys.executable, "-m", "subgrid.cli.app", *words]
+        found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert found.returncode == 0, found.stderr
+        return found.stdout
+
+    store, run = str(demo / "store.zarr"), "run"
+    assert json.loads(verb("data", "info", store, "--json"))["columns"] == 2048
+    trained = verb(
+        "train", f"data={store}", f"out={run}", "architecture=unet", "recipe.epochs=1", "recipe.batch_size=1024"
+    )
+    assert "parameters" in trained
+    scores = json.loads(verb("evaluate", run, "split=validation", "--json"))
+    assert scores["split"] == "validation"
+    assert "largest difference" in verb("export", run)
+    assert "days" in verb("couple", run, "days=1", "timings=false", "bridge=callback")
+    assert verb("report", str(demo), "--out", str(tmp_path / "page.html")).strip().endswith("page.html")
+    assert (tmp_path / "page.html").read_text().startswith("<!")
