@@ -41,7 +41,7 @@ def _state(rng, latitude):
     sigma = np.asarray(grid.sigma_levels)
     ps = 1.0e5 + 1500.0 * rng.standard_normal(n)
     surface = 298.0 - 35.0 * np.sin(np.deg2rad(latitude)) ** 2 + 2.0 * rng.standard_normal(n)
-    t = np.clip(surface[:, None] - 80.0 * (1.0 - sigma) ** 1.2 + rng.standard_normal((n, 8)), 201.0, 302.0)
+    t = np.clip(surface[:, None] - 58.0 * (1.0 - sigma) ** 1.2 + rng.standard_normal((n, 8)), 201.0, 302.0)
     q = rng.uniform(0.05, 0.97, (n, 8)) * saturation_specific_humidity(t, grid.mid_pressure(ps), "murray")
     return {
         "temperature": t,
@@ -72,6 +72,7 @@ def _response(state):
     drag[:, -1] = 1e-5
     moistening = 2e-7 * np.tanh(100.0 * (lowest[:, None] - q))
     moistening[:, 0] = 0.0
+    moistening[:, -1] = 1e-8 * (5.0 + u[:, -1])
     rain = 5e-5 * np.tanh(80.0 * lowest)
     up = 5.67e-8 * state["sea_surface_temperature"] ** 4
     down = 0.8 * 5.67e-8 * t[:, -1] ** 4

@@ -1,8 +1,8 @@
 """subgrid: learn the physics that a climate model cannot resolve, prove it inside a climate model, ship it to Fortran.
 
-    import subgrid as sg
-    emulator = sg.load("runs/mlp")
-    tendencies = sg.predict(emulator, columns)   # labelled xarray in and out
+import subgrid as sg
+emulator = sg.load("runs/mlp")
+tendencies = sg.predict(emulator, columns)   # labelled xarray in and out
 """
 
 from __future__ import annotations

@@ -157,3 +157,20 @@ def test_a_batch_larger_than_the_split_is_refused_when_it_must_be_full(make):
 
 def test_batches_are_float32(make):
     assert {part.dtype for part in next(iter(make()))} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize(("batch_size", "buffer_blocks"), [(30, 2), (64, 1), (50, 100)])
+def test_joined_splits_are_read_as_one(tmp_path, write_store, make_rows, batch_size, buffer_blocks):
+    first, second = make_rows(150, seed=1), make_rows(100, seed=2)
+    first["weight"], second["weight"] = np.arange(150.0), np.arange(150.0, 250.0)
+    store = write_store(tmp_path / "s.zarr", {"train": first, "extra": second}, block=64)
+    both = store.joined("train", "extra")
+    assert (both.samples, both.blocks, [both.rows(b) for b in range(5)]) == (250, 5, [64, 64, 22, 64, 36])
+    loader = ColumnLoader(both, SPEEDY, batch_size, buffer_blocks=buffer_blocks, drop_last=False)
+    batches = list(loader)
+    assert len(batches) == len(loader)
+    assert sorted(sum(row_numbers(batches), [])) == list(range(250))
+    every = np.concatenate([first["targets"], second["targets"]])
+    for _, targets, weight in batches:
+        np.testing.assert_array_equal(targets, every[weight.astype(int)])
+    assert store.joined("train").samples == 150

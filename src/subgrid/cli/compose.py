@@ -94,15 +94,11 @@ def _root(config: Any, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {"defaults": [*defaults, "_self_"], **{str(k): v for k, v in tree.items()}}
 
 
-def _checked(
-    word: str, valid: list[str], groups: dict[str, dict[str, Any]], open_groups: tuple[str, ...]
-) -> str:
+def _checked(word: str, valid: list[str], groups: dict[str, dict[str, Any]], open_groups: tuple[str, ...]) -> str:
     """One override word, refused early with the nearest names; settings of open groups may be new."""
     match = re.fullmatch(r"([A-Za-z_][\w.]*)=(.*)", word, re.DOTALL)
     if match is None:
-        raise UsageError(
-            f"'{word}' is not of the form key=value; valid keys: {', '.join(sorted(valid)[:12])} ..."
-        )
+        raise UsageError(f"'{word}' is not of the form key=value; valid keys: {', '.join(sorted(valid)[:12])} ...")
     key, value = match.groups()
     head = key.split(".")[0]
     if head in open_groups and "." in key:

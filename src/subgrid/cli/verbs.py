@@ -23,6 +23,7 @@ class TrainWords:
     emulator: EmulatorConfig = field(default_factory=EmulatorConfig)
     seed: int = 0
     precision: str = "bf16-mixed"
+    perturbed: bool = True
     max_train_samples: int | None = None
     buffer_blocks: int = 96
     log_every: int = 50
@@ -87,9 +88,7 @@ def train_settings(words: list[str]) -> tuple[Any, str]:
     from subgrid.training.recipes import recipe, recipe_names
     from subgrid.training.recipes.base import RecipeConfig
 
-    recipes = {
-        n: {f.name: getattr(recipe(n).config, f.name) for f in fields(RecipeConfig)} for n in recipe_names()
-    }
+    recipes = {n: {f.name: getattr(recipe(n).config, f.name) for f in fields(RecipeConfig)} for n in recipe_names()}
     settings = compose(
         TrainWords,
         words,

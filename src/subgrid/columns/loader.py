@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.base.errors import UsageError
-from subgrid.columns.store import Split
+from subgrid.columns.store import JoinedSplits, Split
 from subgrid.columns.variables import VariableSet
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
@@ -35,7 +35,7 @@ class ColumnLoader:
 
     def __init__(
         self,
-        split: Split,
+        split: Split | JoinedSplits,
         variables: VariableSet,
         batch_size: int,
         seed: int | None = 0,
@@ -44,15 +44,14 @@ class ColumnLoader:
         max_samples: int | None = None,
     ) -> None:
         if batch_size < 1 or buffer_blocks < 1:
-            raise UsageError(
-                f"batch_size ({batch_size}) and buffer_blocks ({buffer_blocks}) must be positive"
-            )
+            raise UsageError(f"batch_size ({batch_size}) and buffer_blocks ({buffer_blocks}) must be positive")
         self.split, self.variables = split, variables
         self.batch_size, self.seed, self.buffer_blocks = batch_size, seed, buffer_blocks
         self.drop_last = drop_last
         limit = split.samples if max_samples is None else min(max_samples, split.samples)
         self.blocks = -(-limit // split.block)
-        self.samples = min(self.blocks * split.block, split.samples)
+        self.blocks = min(self.blocks, split.blocks) if max_samples is not None else split.blocks
+        self.samples = sum(split.rows(b) for b in range(self.blocks))
         if drop_last and self.samples < batch_size:
             raise UsageError(
                 f"{split.folder} has {self.samples} samples, fewer than one batch of {batch_size}: lower the batch size"

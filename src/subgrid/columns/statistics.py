@@ -33,9 +33,7 @@ class ChannelStatistics:
             return cls.empty(block.shape[1])
         values = block.astype(np.float64)
         mean = values.mean(axis=0)
-        return cls(
-            len(block), mean, np.square(values - mean).sum(axis=0), values.min(axis=0), values.max(axis=0)
-        )
+        return cls(len(block), mean, np.square(values - mean).sum(axis=0), values.min(axis=0), values.max(axis=0))
 
     def merge(self, other: ChannelStatistics) -> ChannelStatistics:
         """Statistics of this block's rows followed by the other's."""
@@ -45,9 +43,7 @@ class ChannelStatistics:
         delta = other.mean - self.mean
         mean = self.mean + delta * (other.count / count)
         m2 = self.m2 + other.m2 + np.square(delta) * (self.count * other.count / count)
-        return ChannelStatistics(
-            count, mean, m2, np.minimum(self.low, other.low), np.maximum(self.high, other.high)
-        )
+        return ChannelStatistics(count, mean, m2, np.minimum(self.low, other.low), np.maximum(self.high, other.high))
 
     @property
     def std(self) -> NDArray[np.float64]:

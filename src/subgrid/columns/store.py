@@ -105,9 +105,7 @@ class StoreSpec:
                 block=block,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SubgridError(
-                f"{path}: damaged store description ({error!r}); make the store again"
-            ) from error
+            raise SubgridError(f"{path}: damaged store description ({error!r}); make the store again") from error
 
 
 def _chunk_file(folder: Path, array: str, block: int, dimensions: int) -> Path:
@@ -121,9 +119,7 @@ class _SplitWriter:
         self.folder, self.spec = folder, spec
         levels = spec.grid.levels
         self.dtypes: dict[str, np.dtype[Any]] = {name: np.dtype("<f4") for name in spec.arrays}
-        self.widths = {
-            name: sum(v.width(levels) for v in variables) for name, variables in spec.arrays.items()
-        }
+        self.widths = {name: sum(v.width(levels) for v in variables) for name, variables in spec.arrays.items()}
         self.dtypes.update(MARKS)
         self.blocks = 0
         self.pending: dict[str, list[NDArray[Any]]] = {name: [] for name in self.dtypes}
@@ -206,7 +202,9 @@ class _SplitWriter:
             two = name in self.widths
             shape = (samples, self.widths[name]) if two else (samples,)
             chunks = (self.spec.block, *shape[1:])
-            attributes: dict[str, Any] = {"units": TIME_UNITS, "calendar": "proleptic_gregorian"} if name == "time" else {}
+            attributes: dict[str, Any] = (
+                {"units": TIME_UNITS, "calendar": "proleptic_gregorian"} if name == "time" else {}
+            )
             # Left by a kill in here; the chunks beside it stay.
             (self.folder / name / "zarr.json").unlink(missing_ok=True)
             group.create_array(
@@ -389,9 +387,7 @@ class Split:
             raise SubgridError(f"{path} is truncated ({got} of {values.nbytes} bytes); make the store again")
         values = values[: self.rows(block)]
         if not marks:
-            require_finite(
-                values, self.store.spec.arrays[array], self.store.grid.levels, f"'{array}'", f" of {path}"
-            )
+            require_finite(values, self.store.spec.arrays[array], self.store.grid.levels, f"'{array}'", f" of {path}")
         return values
 
     def mark(self, name: str) -> NDArray[Any]:
@@ -456,6 +452,32 @@ class Split:
         }
 
 
+class JoinedSplits:
+    """Several splits read as one: their blocks one after the other. Has what a loader asks of a split."""
+
+    def __init__(self, parts: list[Split]) -> None:
+        self.parts = parts
+        self.store, self.block, self.folder = parts[0].store, parts[0].block, parts[0].folder
+        self.samples = sum(p.samples for p in parts)
+        self._places = [(p, b) for p in parts for b in range(p.blocks)]
+        self.blocks = len(self._places)
+
+    def rows(self, block: int) -> int:
+        """Number of samples in a block."""
+        part, own = self._places[block]
+        return part.rows(own)
+
+    def read(self, array: str, block: int) -> NDArray[Any]:
+        """One block of one array."""
+        part, own = self._places[block]
+        return part.read(array, own)
+
+    def read_variables(self, variables: Iterable[Variable], block: int) -> NDArray[np.float32]:
+        """One block of ``variables`` in the flat layout."""
+        part, own = self._places[block]
+        return part.read_variables(variables, own)
+
+
 class ColumnStore:
     """A finished store: grid, variables, provenance and splits. Open one with :func:`open_store`."""
 
@@ -472,6 +494,11 @@ class ColumnStore:
         if split not in self.split_names:
             raise UsageError(f"{self.path} has no split '{split}'; it has {', '.join(self.split_names)}")
         return Split(self, split)
+
+    def joined(self, *names: str) -> Split | JoinedSplits:
+        """The splits called ``names`` as one."""
+        parts = [self[name] for name in names]
+        return parts[0] if len(parts) == 1 else JoinedSplits(parts)
 
     def array_of(self, variable: str) -> str:
         """Name of the array that holds ``variable``; raises :class:`UsageError` if none does."""

@@ -60,9 +60,7 @@ class Variable:
         except TypeError as error:
             raise SubgridError(f"malformed variable description {values}: {error}") from error
         if variable.kind not in ("profile", "scalar"):
-            raise SubgridError(
-                f"variable '{variable.name}': kind is '{variable.kind}', not profile or scalar"
-            )
+            raise SubgridError(f"variable '{variable.name}': kind is '{variable.kind}', not profile or scalar")
         return variable
 
 

@@ -138,12 +138,8 @@ def verdict(comparison: xr.Dataset, part: slice | None = None) -> dict[str, floa
         for name in ("temperature_mid", "temperature_lowest", "humidity_lowest", "precipitation")
     }
     return {
-        "mid_troposphere_temperature_difference_K": float(
-            mean["temperature_mid"][0] - mean["temperature_mid"][1]
-        ),
-        "lowest_level_temperature_difference_K": float(
-            mean["temperature_lowest"][0] - mean["temperature_lowest"][1]
-        ),
+        "mid_troposphere_temperature_difference_K": float(mean["temperature_mid"][0] - mean["temperature_mid"][1]),
+        "lowest_level_temperature_difference_K": float(mean["temperature_lowest"][0] - mean["temperature_lowest"][1]),
         "lowest_level_humidity_ratio": float(mean["humidity_lowest"][0] / mean["humidity_lowest"][1]),
         "precipitation_ratio": float(mean["precipitation"][0] / mean["precipitation"][1]),
     }

@@ -170,9 +170,7 @@ class _DriftWatch:
         return f"global-mean temperature is {difference:+.1f} K from the control"
 
 
-def _metrics(
-    config: CoupleConfig, out: Path, driven: Any, control: xr.Dataset, result: Any
-) -> dict[str, Any]:
+def _metrics(config: CoupleConfig, out: Path, driven: Any, control: xr.Dataset, result: Any) -> dict[str, Any]:
     run = open_climate(out / "daily").isel(time=slice(0, result.days))
     metrics: dict[str, Any] = {
         "days": result.days,

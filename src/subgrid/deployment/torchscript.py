@@ -45,9 +45,6 @@ class Shell(nn.Module):
     ``forward(x (ncol, n_in) float32) -> (ncol, n_out) float32``, raw SI.
     """
 
-    n_in: int
-    n_out: int
-
     def __init__(self, core: torch.jit.ScriptModule, n_in: int, n_out: int) -> None:
         super().__init__()
         self.core, self.n_in, self.n_out = core, n_in, n_out

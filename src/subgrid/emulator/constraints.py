@@ -82,9 +82,7 @@ class Condense(Constraint):
         self.above, self.rate = config.condense_above, 1.0 / (3600.0 * config.condense_hours)
         self.saturation = config.saturation
 
-    def forward(
-        self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Raw inputs and outputs to raw outputs and the counter (n,)."""
         t = self.features.profile(p_in, "temperature")
         q = self.features.profile(p_in, "specific_humidity")
@@ -114,9 +112,7 @@ class PositiveWater(Constraint):
         super().__init__(features, variables)
         self.time_step = time_step
 
-    def forward(
-        self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Raw inputs and outputs to raw outputs and the counter (n,)."""
         q = torch.relu(self.features.profile(p_in, "specific_humidity") - DRY)
         tendency = self._tendency(p_out, "specific_humidity_tendency")
@@ -141,9 +137,7 @@ class WaterByPrecipitation(Constraint):
         "evaporation",
     )
 
-    def forward(
-        self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Raw inputs and outputs to raw outputs and the counter (n,)."""
         moistening = (self._tendency(p_out, "specific_humidity_tendency") * self.features.mass(s_in)).sum(1)
         total = torch.relu(self._flux(s_out, "evaporation") - moistening)
@@ -173,9 +167,7 @@ class WaterByProjection(Constraint):
         # Kept in a tuple so that the transform is not registered (and saved) twice.
         self._outputs = (outputs,)
 
-    def forward(
-        self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Raw inputs and outputs to raw outputs and the counter (n,)."""
         p_out, s_out, residual = self._project(s_in, p_out, s_out)
         p_out, s_out, _ = self._project(s_in, p_out, s_out)

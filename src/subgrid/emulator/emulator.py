@@ -47,9 +47,7 @@ class Emulator(nn.Module):
         shape = network.shape
         self.inputs = Standardise(shape.levels, shape.profiles_in, shape.scalars_in)
         self.outputs = Standardise(shape.levels, shape.profiles_out, shape.scalars_out)
-        self.constraints = nn.ModuleList(
-            build_constraints(config, variables, self.features, self.outputs, time_step)
-        )
+        self.constraints = nn.ModuleList(build_constraints(config, variables, self.features, self.outputs, time_step))
         self.metadata: dict[str, Any] = {}
 
     @property

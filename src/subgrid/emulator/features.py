@@ -12,8 +12,8 @@ from subgrid.physics.constants import SPEEDY
 from subgrid.physics.moisture import relative_humidity, saturation_specific_humidity
 from subgrid.physics.vertical import VerticalGrid, hydrostatic_geopotential
 
-#: Relative humidity is read up to here. Supersaturation is common in a spectral host's cold upper levels (SPEEDY at T21:
-#: 14 % of points near 200 hPa are above 1.02), and its condensation grows with it.
+#: Relative humidity is read up to here. Supersaturation is common in a spectral host's cold upper levels (SPEEDY at
+#: T21: 14 % of points near 200 hPa are above 1.02), and its condensation grows with it.
 RELATIVE_HUMIDITY_CEILING = 2.5
 #: Buoyancy is read between these bounds, K: far below the parcel nothing depends on it.
 BUOYANCY_BOUNDS = (-40.0, 40.0)
@@ -49,8 +49,7 @@ class InputFeatures(nn.Module):
                 f"emulator.inputs={kind} needs {', '.join(missing)}, which variable set '{variables.name}' lacks"
             )
         self.names = [
-            "relative_humidity" if kind != "raw" and n == "specific_humidity" else n
-            for n in self.profile_names
+            "relative_humidity" if kind != "raw" and n == "specific_humidity" else n for n in self.profile_names
         ]
         if kind == "relative_humidity_buoyancy":
             self.names.append("plume_buoyancy")

@@ -61,9 +61,7 @@ def load_emulator(folder: Path | str, **changes: Any) -> Emulator:
     if not (folder / DESCRIPTION).exists() and (folder / "emulator" / DESCRIPTION).exists():
         folder = folder / "emulator"
     if not (folder / DESCRIPTION).exists():
-        raise SubgridError(
-            f"{folder} holds no emulator ({DESCRIPTION} is missing): train one with `subgrid train`"
-        )
+        raise SubgridError(f"{folder} holds no emulator ({DESCRIPTION} is missing): train one with `subgrid train`")
     description = read_json(folder / DESCRIPTION)
     if not isinstance(description, dict) or description.get("kind") != KIND:
         raise SubgridError(f"{folder / DESCRIPTION} does not describe an emulator")
@@ -74,7 +72,6 @@ def load_emulator(folder: Path | str, **changes: Any) -> Emulator:
         )
     emulator = _rebuild(description, folder, changes)
     _load_weights(emulator, folder / WEIGHTS)
-    emulator.metadata = dict(description.get("metadata") or {})
     return emulator.eval()
 
 
@@ -87,14 +84,19 @@ def _rebuild(description: dict[str, Any], folder: Path, changes: dict[str, Any])
                 f"{folder} was trained with inputs={saved.inputs}, saturation={saved.saturation}: these cannot "
                 "change after training"
             )
-        return build_emulator(
+        time_step = float(description["time_step"])
+        if not 0.0 < time_step < float("inf"):
+            raise ValueError(f"time_step is {time_step}")
+        emulator = build_emulator(
             str(description["architecture"]),
             VariableSet.from_dict(description["variables"]),
             VerticalGrid.from_dict(description["vertical_grid"]),
-            float(description["time_step"]),
+            time_step,
             config,
             **dict(description["hyperparameters"]),
         )
+        emulator.metadata = dict(description.get("metadata") or {})
+        return emulator
     except (KeyError, TypeError, ValueError) as error:
         raise SubgridError(f"{folder / DESCRIPTION} is damaged ({error!r})") from error
 

@@ -32,9 +32,7 @@ class FlatEmulator(nn.Module):
         self.levels = emulator.grid.n_levels
         self.n_profiles = len(profiles(emulator.variables.inputs))
         self.n_in = self.n_profiles * self.levels + len(scalars(emulator.variables.inputs))
-        self.n_out = len(profiles(emulator.variables.targets)) * self.levels + len(
-            scalars(emulator.variables.targets)
-        )
+        self.n_out = len(profiles(emulator.variables.targets)) * self.levels + len(scalars(emulator.variables.targets))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Raw SI in and out."""

@@ -29,7 +29,7 @@ class ChannelRange:
 
 
 def inverse_spread(mean: NDArray[np.float64], std: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 / std, and 0 where the channel is constant (std / |mean| below 1e-5, or std too small for float32 to invert)."""
+    """1 / std, and 0 where the channel is constant (std / |mean| below 1e-5, or std too small to invert)."""
     constant = std <= np.maximum(CONSTANT * np.abs(mean), np.finfo(np.float32).tiny)
     return np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, std))
 
@@ -68,9 +68,7 @@ class Standardise(nn.Module):
             for name, array in values.items():
                 buffer = self.get_buffer(f"{kind}_{name}")
                 if array.shape != tuple(buffer.shape):
-                    raise SubgridError(
-                        f"{kind} statistics have shape {array.shape}, expected {tuple(buffer.shape)}"
-                    )
+                    raise SubgridError(f"{kind} statistics have shape {array.shape}, expected {tuple(buffer.shape)}")
                 if not np.all(np.isfinite(array)):
                     raise SubgridError(f"{kind} statistics hold NaN or infinity")
                 buffer.copy_(torch.from_numpy(array))

@@ -159,9 +159,7 @@ class _Rise(nn.Module):
     ``(n, channels_in, 1, level) -> (n, width, 1, level here)``; takes what it merges off ``kept``.
     """
 
-    def __init__(
-        self, enter: nn.Module, channels: int, kept: list[int], width: int, config: UNetConfig
-    ) -> None:
+    def __init__(self, enter: nn.Module, channels: int, kept: list[int], width: int, config: UNetConfig) -> None:
         super().__init__()
         self.enter = enter
         before = [channels, *[width] * (len(kept) - 1)]

@@ -55,9 +55,7 @@ def _recentred(coefficients: Sequence[float], centre: int) -> tuple[float, ...]:
     """
     exact = [100 * Fraction(str(c)) for c in coefficients]
     order = range(len(exact))
-    return tuple(
-        float(sum(comb(j, k) * exact[j] * Fraction(centre) ** (j - k) for j in order[k:])) for k in order
-    )
+    return tuple(float(sum(comb(j, k) * exact[j] * Fraction(centre) ** (j - k) for j in order[k:])) for k in order)
 
 
 _LIQUID_PA = _recentred(_LIQUID, 0)

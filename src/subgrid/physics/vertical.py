@@ -150,9 +150,7 @@ class VerticalGrid:
         Returns:
             Mapping with keys hyam, hybm, hyai, hybi and p0.
         """
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
-        }
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @property
     def n_levels(self) -> int:

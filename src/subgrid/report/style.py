@@ -212,7 +212,7 @@ def colour_bar(figure: Figure, mesh: Any, axes: Axes | list[Axes], label: str, e
         shrink=0.9,
     )
     bar.set_label(label)
-    bar.ax.xaxis.set_major_locator(MaxNLocator(8, steps=ROUND))
+    bar.ax.xaxis.set_major_locator(MaxNLocator(6, steps=ROUND))
     bar.ax.tick_params(labelsize=9)
     bar.outline.set_linewidth(0.5)
 

@@ -34,9 +34,7 @@ def area_mean(field: ArrayLike, area: ArrayLike) -> FloatArray:
     return np.asarray(values @ (weights / weights.sum()))
 
 
-def zonal_mean(
-    field: ArrayLike, latitude: ArrayLike, area: ArrayLike, edges: ArrayLike = LATITUDE_BANDS
-) -> FloatArray:
+def zonal_mean(field: ArrayLike, latitude: ArrayLike, area: ArrayLike, edges: ArrayLike = LATITUDE_BANDS) -> FloatArray:
     """Area-weighted mean in latitude bands, ``sum_{c in band} a_c x_c / sum_{c in band} a_c``.
 
     Unstructured grids have no rows of equal latitude; bands work on all grids. A band holds its southern

@@ -170,8 +170,7 @@ class PointwiseScores:
         truth, prediction = _float64(truth), _float64(prediction)
         if truth.ndim != 2 or truth.shape[1] != self.n_channels or prediction.shape != truth.shape:
             raise SubgridError(
-                f"scores: prediction {prediction.shape} and truth {truth.shape} must both be "
-                f"(n, {self.n_channels})"
+                f"scores: prediction {prediction.shape} and truth {truth.shape} must both be (n, {self.n_channels})"
             )
         weights = _checked_weight(_float64(weight), truth.shape)
         if not np.isfinite(truth).all():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import time
@@ -49,6 +48,7 @@ class TrainConfig:
         emulator: features, bounds and constraints.
         seed: of weights, shuffle and noise.
         precision: ``32-true`` or ``bf16-mixed``.
+        perturbed: also train on the store's split ``perturbed``, if it has one (see `hosts.speedy.perturb`).
         max_train_samples: use only the first so many (None: all).
         buffer_blocks: blocks mixed at a time by the loader.
         log_every: steps between log lines.
@@ -64,15 +64,15 @@ class TrainConfig:
     emulator: EmulatorConfig = field(default_factory=EmulatorConfig)
     seed: int = 0
     precision: str = "bf16-mixed"
+    perturbed: bool = True
     max_train_samples: int | None = None
     buffer_blocks: int = 96
     log_every: int = 50
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data", str(self.data))  # a Path is welcome, and JSON keeps text
         if self.precision not in PRECISIONS:
-            hint = (
-                " (bf16-true would round the tendencies themselves)" if self.precision == "bf16-true" else ""
-            )
+            hint = " (bf16-true would round the tendencies themselves)" if self.precision == "bf16-true" else ""
             error = unknown_name("precision", self.precision, PRECISIONS)
             raise UsageError(f"{error}{hint}")
 
@@ -92,7 +92,7 @@ class _TorchBatches:
 
 
 class _Reporter(Callback):
-    """A progress line per step and a plain record of losses per epoch."""
+    """A progress line per step and a plain record of losses per epoch, which checkpoints keep."""
 
     def __init__(self, total_steps: int) -> None:
         self.total_steps = total_steps
@@ -109,9 +109,17 @@ class _Reporter(Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         loss = float(trainer.callback_metrics["val_loss"])
         if not np.isfinite(loss):
-            raise SubgridError(
-                "the validation loss is not finite: lower recipe.learning_rate or use precision=32-true"
-            )
+            raise SubgridError("the validation loss is not finite: lower recipe.learning_rate or use precision=32-true")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        values = {n: float(trainer.callback_metrics[n]) for n in ("train_loss_epoch", "val_loss")}
+        self.history.append({"epoch": trainer.current_epoch + 1, **values})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.history = list(state["history"])
 
     def on_train_end(self, *args: Any) -> None:
         self.close()
@@ -172,9 +180,7 @@ def _same_config(config: TrainConfig, run: Path) -> None:
     wanted = json.loads(json.dumps(asdict(config)))
     changed = sorted(k for k in wanted if held.get(k) != wanted[k])
     if changed:
-        raise SubgridError(
-            f"{run} was begun with another {', '.join(changed)}; remove it or choose another run folder"
-        )
+        raise SubgridError(f"{run} was begun with another {', '.join(changed)}; remove it or choose another run folder")
 
 
 def prepare(config: TrainConfig, store: ColumnStore) -> tuple[Emulator, Recipe]:
@@ -190,8 +196,13 @@ def prepare(config: TrainConfig, store: ColumnStore) -> tuple[Emulator, Recipe]:
         config.size,
         **config.network,
     )
-    fit_transforms(emulator, store["train"])
+    fit_transforms(emulator, *(store[name] for name in training_splits(config, store)))
     return emulator, chosen
+
+
+def training_splits(config: TrainConfig, store: ColumnStore) -> list[str]:
+    """The splits to train on: ``train``, and ``perturbed`` if the store has it and the config wants it."""
+    return ["train", "perturbed"] if config.perturbed and "perturbed" in store.split_names else ["train"]
 
 
 def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator, chosen: Recipe) -> Emulator:
@@ -199,7 +210,7 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
     variables = emulator.variables
     batch = chosen.config.batch_size
     train = ColumnLoader(
-        store["train"],
+        store.joined(*training_splits(config, store)),
         variables,
         batch,
         seed=config.seed,
@@ -220,13 +231,14 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
         enable_version_counter=False,
     )
     reporter = _Reporter(total)
+    parts = len(list((run / "logs").glob("csv*")))  # Lightning would delete the log of the part before a cut
     trainer = pl.Trainer(
         max_epochs=chosen.config.epochs,
         accelerator="auto",
         devices=1,
         precision=config.precision,  # type: ignore[arg-type]
         logger=[
-            CSVLogger(run / "logs", name="", version="csv"),
+            CSVLogger(run / "logs", name="", version=f"csv-{parts + 1}" if parts else "csv"),
             TensorBoardLogger(run / "logs", name="", version="tensorboard"),
         ],
         callbacks=[best, reporter, _RandomState(train)],
@@ -252,7 +264,6 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
     task.load_state_dict(state)
     emulator = task.emulator.cpu().eval()
-    losses = _losses(run / "logs" / "csv" / "metrics.csv")
     emulator.metadata = {
         "weights": "best epoch by validation loss",
         "seed": config.seed,
@@ -270,20 +281,7 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
             "columns_per_epoch": len(train) * batch,
             "seconds": round(time.monotonic() - started, 1),
             "parameters": emulator.metadata["parameters"],
-            "losses": losses,
+            "losses": reporter.history,
         },
     )
     return emulator
-
-
-def _losses(path: Path) -> list[dict[str, float]]:
-    """Training and validation loss per epoch from Lightning's CSV log."""
-    found: dict[int, dict[str, float]] = {}
-    if path.exists():
-        with path.open() as handle:
-            for row in csv.DictReader(handle):
-                for name in ("train_loss_epoch", "val_loss"):
-                    if row.get(name):
-                        entry = found.setdefault(int(row["epoch"]), {"epoch": int(row["epoch"]) + 1})
-                        entry[name] = float(row[name])
-    return [found[k] for k in sorted(found)]

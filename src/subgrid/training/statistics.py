@@ -39,15 +39,27 @@ def _channel_range(fields: dict[str, NDArray[np.float64]], profiles: int, levels
     return ChannelRange(mean=parts["mean"], std=parts["std"], low=parts["min"], high=parts["max"])
 
 
-def fit_transforms(emulator: Emulator, split: Split) -> None:
-    """Fill the emulator's input and output transforms from the training split.
+def fit_transforms(emulator: Emulator, split: Split, extra: Split | None = None) -> None:
+    """Fill the emulator's transforms: mean and spread of ``split``, range of ``split`` and ``extra`` together.
+
+    Perturbed columns widen the range that is known, but the climate alone sets the units of the loss.
 
     Raises:
-        SubgridError: the split holds NaN or infinity.
+        SubgridError: a split holds NaN or infinity.
     """
     levels = emulator.grid.n_levels
     shape = emulator.network.shape
-    features = feature_statistics(emulator, split).summary()
-    emulator.inputs.fill(_channel_range(features, shape.profiles_in, levels))
-    targets = split.variable_statistics(emulator.variables.targets)
-    emulator.outputs.fill(_channel_range(targets, shape.profiles_out, levels))
+    parts = [part for part in (split, extra) if part is not None]
+    features = [feature_statistics(emulator, part).summary() for part in parts]
+    targets = [part.variable_statistics(emulator.variables.targets) for part in parts]
+    emulator.inputs.fill(_channel_range(_widened(features), shape.profiles_in, levels))
+    emulator.outputs.fill(_channel_range(_widened(targets), shape.profiles_out, levels))
+
+
+def _widened(found: list[dict[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.float64]]:
+    """The first's mean and std with the range of all."""
+    return {
+        **found[0],
+        "min": np.minimum.reduce([one["min"] for one in found]),
+        "max": np.maximum.reduce([one["max"] for one in found]),
+    }

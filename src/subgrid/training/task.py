@@ -26,16 +26,14 @@ class EmulatorTask(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> Tensor:
         """Loss with the recipe's noise."""
-        inputs, targets, _ = batch
-        loss = self.recipe.loss(self.emulator, inputs, targets, training=True)
+        loss = self.recipe.loss(self.emulator, *batch, training=True)
         self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> None:
         """Plain loss."""
-        inputs, targets, _ = batch
-        loss = self.recipe.loss(self.emulator, inputs, targets, training=False)
-        self.log("val_loss", loss, prog_bar=True, batch_size=len(inputs))
+        loss = self.recipe.loss(self.emulator, *batch, training=False)
+        self.log("val_loss", loss, prog_bar=True, batch_size=len(batch[0]))
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser and per-step schedule."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 import datetime as dt
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from subgrid.columns.store import ColumnStore, StoreSpec, StoreWriter
 from subgrid.columns.variables import variable_set
 from subgrid.hosts.climate import PIECE_DAYS, ClimateWriter, monthly_means, open_climate
 from subgrid.hosts.speedy.model import Carry, SpeedyModel, term_variables
+from subgrid.hosts.speedy.perturb import perturber
 from subgrid.hosts.speedy.settings import GenerateConfig, SpeedyConfig
 
 logger = logging.getLogger("subgrid")
@@ -88,6 +89,7 @@ class Generator:
         config.check(host)
         self.path, self.host, self.config = path, host, config
         self.calendar = Calendar(host, config)
+        self.perturb: Callable[[Carry], Mapping[str, Any]] | None = None
         expanded, base = variable_set("speedy_expanded"), variable_set("speedy")
         base_names = {v.name for v in base.inputs}
         self.arrays = {
@@ -114,6 +116,7 @@ class Generator:
                 provenance=provenance(host=self.host, generate=self.config),
             )
             writer = StoreWriter(self.path, spec)
+            self.perturb = perturber(model, self.config.seed) if self.config.perturbed_fraction else None
             climate = self._climate(writer.folder / "control" / "daily", model)
             day, carry = 0, model.initial()
             if writer.resumed is not None:
@@ -138,9 +141,7 @@ class Generator:
             attributes={"source": "the host's own column physics", "host": "speedy"},
         )
 
-    def _days(
-        self, model: SpeedyModel, writer: StoreWriter, climate: ClimateWriter, carry: Carry, first: int
-    ) -> None:
+    def _days(self, model: SpeedyModel, writer: StoreWriter, climate: ClimateWriter, carry: Carry, first: int) -> None:
         advance = model.program()
         with Progress("generate", self.calendar.days, "days", done=first) as bar:
             for day in range(first, self.calendar.days):
@@ -159,13 +160,9 @@ class Generator:
     def _save_restart(self, folder: Path, day: int, model: SpeedyModel, carry: Carry) -> None:
         folder.mkdir(exist_ok=True)
         arrays = {k: np.array(v, order="C") for k, v in model.to_arrays(carry).items()}
-        write_file(
-            folder / f"{self.calendar.date(day)}.safetensors", lambda beside: save_file(arrays, beside)
-        )
+        write_file(folder / f"{self.calendar.date(day)}.safetensors", lambda beside: save_file(arrays, beside))
 
-    def _one_day(
-        self, model: SpeedyModel, writer: StoreWriter, advance: Any, carry: Carry, day: int
-    ) -> Carry:
+    def _one_day(self, model: SpeedyModel, writer: StoreWriter, advance: Any, carry: Carry, day: int) -> Carry:
         steps = self.host.steps_per_day
         split = self.calendar.split(day)
         sampled = {s + 1 for s in range(steps) if split and (day * steps + s) % self.config.stride == 0}
@@ -180,18 +177,36 @@ class Generator:
         return carry
 
     def _sample(self, model: SpeedyModel, writer: StoreWriter, carry: Carry, split: str) -> None:
-        fraction = self.config.fraction if split == "train" else self.config.evaluation_fraction
+        train = split == "train"
+        fraction = self.config.fraction if train else self.config.evaluation_fraction
         probability = column_probability(model.grid.area, fraction)
-        step = int(carry.step)
-        drawn = np.random.default_rng((self.config.seed, step)).random(model.grid.columns) < probability
-        chosen = np.flatnonzero(drawn)
+        random = np.random.default_rng((self.config.seed, int(carry.step)))
+        self._append(model, writer, carry, split, carry.columns, probability, random)
+        if train and self.perturb is not None:
+            alike = np.full(model.grid.columns, self.config.perturbed_fraction)
+            nowhere = np.zeros(model.grid.columns)  # perturbed columns stand for no part of the climate
+            self._append(model, writer, carry, "perturbed", self.perturb(carry), alike, random, nowhere)
+
+    def _append(
+        self,
+        model: SpeedyModel,
+        writer: StoreWriter,
+        carry: Carry,
+        split: str,
+        columns: Mapping[str, Any],
+        probability: NDArray[np.float64],
+        random: np.random.Generator,
+        area: NDArray[np.float64] | None = None,
+    ) -> None:
+        chosen = np.flatnonzero(random.random(model.grid.columns) < probability)
         rows: dict[str, NDArray[Any]] = {
-            name: self._stack(carry.columns, variables, chosen) for name, variables in self.arrays.items()
+            name: self._stack(columns, variables, chosen) for name, variables in self.arrays.items()
         }
         time = model.seconds(carry.time) - int(model.dt)
         rows["time"] = np.full(len(chosen), time, np.int64)
         rows["column"] = chosen.astype(np.int32)
-        rows["weight"] = (model.grid.area / probability)[chosen].astype(np.float32)
+        area = model.grid.area if area is None else area
+        rows["weight"] = (area / probability)[chosen].astype(np.float32)
         writer.append(split, rows)
 
     @staticmethod

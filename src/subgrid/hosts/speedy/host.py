@@ -110,9 +110,7 @@ class Speedy:
         try:
             return self.model.from_arrays(load_file(restart), counters)
         except FileNotFoundError as error:
-            raise SubgridError(
-                f"{restart} does not exist: choose a date that the store has a restart of"
-            ) from error
+            raise SubgridError(f"{restart} does not exist: choose a date that the store has a restart of") from error
         except SafetensorError as error:
             raise SubgridError(f"{restart} is damaged ({error})") from error
 
@@ -158,9 +156,7 @@ class Speedy:
             y, counted = function(jnp.concatenate(parts).T)
             y = y.T
             tendencies = {name: y[place[f"{name}_tendency"]] for name in PROGNOSTIC}
-            fluxes = {
-                v.name: y[place[v.name].start] for v in emulator.variables.targets if v.kind == "scalar"
-            }
+            fluxes = {v.name: y[place[v.name].start] for v in emulator.variables.targets if v.kind == "scalar"}
             means = counted.T @ area
             return Result(tendencies, fluxes, {n: means[i] for i, n in enumerate(emulator.counters)})
 

@@ -179,7 +179,7 @@ class SpeedyModel:
             shape=(len(longitude), len(latitude)),
         )
 
-    def _grid_field(self, field: jax.Array) -> jax.Array:
+    def grid_field(self, field: jax.Array) -> jax.Array:
         """(level, column) -> (level, lon, lat), (column,) -> (lon, lat)."""
         return field.reshape(*field.shape[:-1], *self.coords.horizontal.nodal_shape)
 
@@ -251,8 +251,8 @@ class SpeedyModel:
         """``physics`` with its surface fluxes replaced by the host's own bulk formulae.
 
         The lowest level gives back what the emulated sensible heat, evaporation and stress put into it and receives
-        the host's, which are driven by the emulated radiation at the surface. Downward shortwave is net / (1 - albedo), a
-        little too high because SPEEDY reflects its visible band alone (up to 1 W/m2 in the sensible heat flux).
+        the host's, which are driven by the emulated radiation at the surface. Downward shortwave is net / (1 - albedo),
+        a little too high because SPEEDY reflects its visible band alone (up to 1 W/m2 in the sensible heat flux).
         """
         by_category = {term.category: term for term in self.model.physics.terms}
         first = [by_category[c] for c in ("flags", "forcing", "humidity")]
@@ -266,9 +266,9 @@ class SpeedyModel:
                 _, diagnostics = term(state, diagnostics, forcing, self.terrain)
             fluxes = emulated.fluxes
             down = fluxes["surface_net_shortwave"] / (1.0 - columns["albedo"])
-            diagnostics["_shortwave_rad"] = diagnostics["_shortwave_rad"].copy(rsds=self._grid_field(down))
+            diagnostics["_shortwave_rad"] = diagnostics["_shortwave_rad"].copy(rsds=self.grid_field(down))
             diagnostics["_surface_flux"] = diagnostics["_surface_flux"].copy(
-                rlds=self._grid_field(fluxes["surface_downward_longwave"])
+                rlds=self.grid_field(fluxes["surface_downward_longwave"])
             )
             own, diagnostics = surface(state, diagnostics, forcing, self.terrain)
             found = diagnostics["_surface_flux"]
@@ -367,7 +367,7 @@ class SpeedyModel:
         columns.update(self._history(columns, carry))
         result = physics(columns, state, forcing)
         unlimited = PhysicsTendency(
-            **{name: self._grid_field(result.tendencies[name]) for name in PROGNOSTIC}, tracers={}
+            **{name: self.grid_field(result.tendencies[name]) for name in PROGNOSTIC}, tracers={}
         )
         tendency = verify_tendencies(state, unlimited, self.dt)
         applied = {name: _flat(getattr(tendency, name)) for name in PROGNOSTIC}
@@ -416,8 +416,7 @@ class SpeedyModel:
             **counters,
         }
         return {
-            name: value + (columns[name] if name in columns else derived.get(name, 0.0))
-            for name, value in sums.items()
+            name: value + (columns[name] if name in columns else derived.get(name, 0.0)) for name, value in sums.items()
         }
 
     # -- states -----------------------------------------------------------------------------------------------

@@ -50,6 +50,8 @@ class GenerateConfig:
         stride: steps between samples; coprime with the steps of a day, so that every time of day is met.
         fraction: share of the columns drawn at a training sample (probability proportional to area).
         evaluation_fraction: the same at validation and test samples.
+        perturbed_fraction: share of the columns drawn (alike everywhere) at each training sample, perturbed and stored
+            with the host's answer in the split ``perturbed``; 0 for none.
         terms: also store the tendencies of each process group.
         seed: of the draw of columns.
     """
@@ -61,6 +63,7 @@ class GenerateConfig:
     stride: int = 11
     fraction: float = 0.4
     evaluation_fraction: float = 0.1
+    perturbed_fraction: float = 0.15
     terms: bool = False
     seed: int = 0
 
@@ -74,6 +77,8 @@ class GenerateConfig:
         for name in ("fraction", "evaluation_fraction"):
             if not 0.0 < getattr(self, name) <= 0.6:
                 raise UsageError(f"{name}={getattr(self, name)} must lie in (0, 0.6]")
+        if not 0.0 <= self.perturbed_fraction <= 1.0:
+            raise UsageError(f"perturbed_fraction={self.perturbed_fraction} must lie in [0, 1]")
         for name in ("spin_up_days", "gap_days"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name}={getattr(self, name)} must not be negative")

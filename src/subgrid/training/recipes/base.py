@@ -31,6 +31,7 @@ class RecipeConfig:
         energy_weight: 0 weighs every normalised channel alike; 1 weighs the levels of a profile by variance x layer
             mass, as the pooled R2 does; between is linear.
         input_noise: standard deviation of Gaussian noise on normalised inputs.
+        perturbed_weight: weight of perturbed columns (those of weight zero in the store) beside 1 for the others.
         gradient_clip: norm at which gradients are clipped (0: never).
     """
 
@@ -42,19 +43,20 @@ class RecipeConfig:
     loss: str = "mse"
     energy_weight: float = 0.5
     input_noise: float = 0.0
+    perturbed_weight: float = 0.3
     gradient_clip: float = 1.0
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise unknown_name("recipe.loss", self.loss, LOSSES)
         if self.epochs < 1 or self.batch_size < 1:
-            raise UsageError(
-                f"recipe.epochs={self.epochs} and recipe.batch_size={self.batch_size} must be positive"
-            )
+            raise UsageError(f"recipe.epochs={self.epochs} and recipe.batch_size={self.batch_size} must be positive")
         if not 0.0 <= self.energy_weight <= 1.0 or not 0.0 <= self.warmup < 1.0:
             raise UsageError(
                 f"recipe.energy_weight={self.energy_weight} must lie in [0, 1], recipe.warmup={self.warmup} in [0, 1)"
             )
+        if self.perturbed_weight < 0:
+            raise UsageError(f"recipe.perturbed_weight={self.perturbed_weight} must not be negative")
         if self.learning_rate <= 0 or self.weight_decay < 0 or self.input_noise < 0 or self.gradient_clip < 0:
             raise UsageError(
                 "recipe: learning_rate must be positive; weight_decay, input_noise and gradient_clip not negative"
@@ -66,8 +68,11 @@ class Recipe(Protocol):
 
     config: RecipeConfig
 
-    def loss(self, emulator: Emulator, inputs: Tensor, targets: Tensor, training: bool) -> Tensor:
-        """Scalar loss of raw flat columns (n, channel); plain (no noise) unless ``training``."""
+    def loss(self, emulator: Emulator, inputs: Tensor, targets: Tensor, weight: Tensor, training: bool) -> Tensor:
+        """Scalar loss of raw flat columns (n, channel); plain (no noise) unless ``training``.
+
+        ``weight`` (n,) is the store's: zero marks a perturbed column.
+        """
         ...
 
     def optimizer(self, emulator: Emulator, total_steps: int) -> tuple[torch.optim.Optimizer, Any]:
@@ -107,9 +112,7 @@ def recipe(name: str, **overrides: Any) -> Recipe:
         if name not in _RECIPES:
             raise SubgridError(f"the package that offers recipe '{name}' does not register it")
     builder = _RECIPES[name]
-    defaults = yaml.safe_load(
-        (resources.files(builder.__module__.rpartition(".")[0]) / f"{name}.yaml").read_text()
-    )
+    defaults = yaml.safe_load((resources.files(builder.__module__.rpartition(".")[0]) / f"{name}.yaml").read_text())
     known = {f.name for f in fields(RecipeConfig)}
     for key in {**defaults, **overrides}:
         if key not in known:

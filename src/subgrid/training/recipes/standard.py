@@ -15,6 +15,8 @@ from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.flat import unflatten
 from subgrid.training.recipes.base import RecipeConfig, register
 
+#: Where the loss of perturbed columns turns from squared to linear, in spreads of the climate.
+TAIL = 2.0
 _LOSSES: dict[str, Callable[..., Tensor]] = {
     "mse": functional.mse_loss,
     "huber": functional.huber_loss,
@@ -45,8 +47,12 @@ class Standard:
         self.config = config
         self._weights: tuple[Tensor, Tensor] | None = None
 
-    def loss(self, emulator: Emulator, inputs: Tensor, targets: Tensor, training: bool) -> Tensor:
-        """Weighted mean over columns and channels of the elementwise loss."""
+    def loss(self, emulator: Emulator, inputs: Tensor, targets: Tensor, weight: Tensor, training: bool) -> Tensor:
+        """Weighted mean over columns and channels of the elementwise loss.
+
+        Perturbed columns (weight zero in the store) count ``perturbed_weight`` and, because their targets have heavy
+        tails, with a Huber loss of delta 2 in place of the squared error.
+        """
         levels = emulator.grid.n_levels
         if self._weights is None:
             self._weights = channel_weights(emulator, self.config.energy_weight)
@@ -59,10 +65,19 @@ class Standard:
                 s = s + self.config.input_noise * torch.randn_like(s)
         p, s = emulator.network(p, s)
         weight_p, weight_s = (w.to(inputs.device) for w in self._weights)
-        elementwise = _LOSSES[self.config.loss]
-        total = (elementwise(p.float(), tp, reduction="none") * weight_p).sum()
-        total = total + (elementwise(s.float(), ts, reduction="none") * weight_s).sum()
-        return total / (len(inputs) * (weight_p.sum() + weight_s.sum()))
+        perturbed = weight == 0
+        row = torch.where(perturbed, self.config.perturbed_weight, 1.0)
+        per_row = (self._elementwise(p.float(), tp, perturbed) * weight_p).sum((1, 2))
+        per_row = per_row + (self._elementwise(s.float(), ts, perturbed) * weight_s).sum(1)
+        return (per_row * row).sum() / (row.sum() * (weight_p.sum() + weight_s.sum()))
+
+    def _elementwise(self, found: Tensor, truth: Tensor, perturbed: Tensor) -> Tensor:
+        plain = _LOSSES[self.config.loss](found, truth, reduction="none")
+        if self.config.loss != "mse" or not perturbed.any():
+            return plain
+        # Huber's loss is half the squared error near zero.
+        robust = 2.0 * functional.huber_loss(found, truth, reduction="none", delta=TAIL)
+        return torch.where(perturbed.reshape(-1, *([1] * (found.ndim - 1))), robust, plain)
 
     def optimizer(self, emulator: Emulator, total_steps: int) -> tuple[torch.optim.Optimizer, Any]:
         """AdamW with decay on matrices, and a schedule per step."""

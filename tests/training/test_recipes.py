@@ -1,0 +1,138 @@
+"""Recipes: the loss by hand, the weights of its channels, the schedule, and refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from subgrid.base.errors import UsageError
+from subgrid.emulator.flat import unflatten
+from subgrid.training import recipe, recipe_names
+from subgrid.training.recipes import RecipeConfig
+from subgrid.training.recipes.standard import TAIL, channel_weights
+
+
+@pytest.fixture(scope="module")
+def batch(tiny_emulator, tiny_store):
+    train, held = tiny_store["train"], tiny_emulator.variables
+    return tuple(torch.from_numpy(train.read_variables(v, 2).copy()) for v in (held.inputs, held.targets))
+
+
+def test_the_standard_recipe_is_listed_and_takes_settings():
+    assert "standard" in recipe_names()
+    chosen = recipe("standard", epochs=3, loss="huber")
+    assert (chosen.config.epochs, chosen.config.loss) == (3, "huber")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"weight_decay": -1.0},
+        {"input_noise": -0.1},
+        {"gradient_clip": -1.0},
+        {"energy_weight": 1.5},
+        {"warmup": 1.0},
+        {"loss": "l2"},
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(settings):
+    with pytest.raises(UsageError, match=next(iter(settings))):
+        RecipeConfig(**settings)
+
+
+@pytest.mark.parametrize("energy_weight", [0.0, 0.5, 1.0])
+def test_each_variable_weighs_one_on_the_mean_of_its_live_channels(tiny_emulator, energy_weight):
+    profiles, scalars = channel_weights(tiny_emulator, energy_weight)
+    live = tiny_emulator.outputs.profile_std > 0
+    means = (profiles * live).sum(0) / live.sum(0)
+    torch.testing.assert_close(means, torch.ones(4))
+    assert (profiles[~live] == 0).all() and (~live).sum() == 1 + 7 + 7  # top humidity, winds above the lowest level
+    assert (scalars == (tiny_emulator.outputs.scalar_std > 0)).all()
+
+
+def test_energy_weight_blends_equal_weights_with_variance_times_mass(tiny_emulator, column_grid):
+    spread = tiny_emulator.outputs.profile_std.double().numpy()
+    energy = spread**2 * np.diff(column_grid.vertical.hybi)[:, None]
+    live = spread > 0
+    energy = energy / (energy.sum(0) / live.sum(0))
+    np.testing.assert_allclose(channel_weights(tiny_emulator, 1.0)[0].numpy(), energy, rtol=1e-5)
+    np.testing.assert_array_equal(channel_weights(tiny_emulator, 0.0)[0].numpy(), live)
+    np.testing.assert_allclose(channel_weights(tiny_emulator, 0.3)[0].numpy(), 0.7 * live + 0.3 * energy, rtol=1e-5)
+
+
+ELEMENTWISE = {
+    "mse": np.square,
+    "mae": np.abs,
+    "huber": lambda e: np.where(np.abs(e) < 1.0, 0.5 * e**2, np.abs(e) - 0.5),
+}
+
+
+def by_hand(emulator, batch, energy_weight, elementwise):
+    """Loss of each column, (n,) float64: mean over channels with the weights of the recipe."""
+    with torch.no_grad():
+        out = emulator.network(*emulator.encode(*unflatten(batch[0], 4, 8)))
+        target = emulator.normalise_targets(*unflatten(batch[1], 4, 8))
+    total, size = 0.0, 0.0
+    for prediction, truth, weight in zip(out, target, channel_weights(emulator, energy_weight), strict=True):
+        error = (prediction - truth).double().numpy()
+        total = total + (elementwise(error) * weight.double().numpy()).reshape(len(error), -1).sum(1)
+        size += weight.double().sum().item()
+    return total / size
+
+
+@pytest.mark.parametrize("loss", ELEMENTWISE)
+def test_the_loss_is_the_weighted_mean_on_normalised_outputs(tiny_emulator, batch, loss):
+    chosen = recipe("standard", loss=loss, energy_weight=0.4, input_noise=5.0)
+    found = chosen.loss(tiny_emulator, *batch, torch.ones(256), training=False).item()
+    wanted = by_hand(tiny_emulator, batch, 0.4, ELEMENTWISE[loss]).mean()
+    assert found == pytest.approx(wanted, rel=1e-5)
+    other = chosen.loss(tiny_emulator, *batch, torch.linspace(0.1, 9.0, 256), training=False).item()
+    assert other == found  # sampling weights are for scores, not for the loss
+
+
+def test_perturbed_columns_weigh_less_and_their_tails_are_linear(tiny_emulator, batch):
+    chosen = recipe("standard", perturbed_weight=0.3, energy_weight=0.0)
+    weight = torch.ones(256)
+    weight[:100] = 0.0
+    far = (batch[0], batch[1] * 3.0)
+    found = chosen.loss(tiny_emulator, *far, weight, training=False).item()
+    robust = by_hand(
+        tiny_emulator, far, 0.0, lambda e: np.where(np.abs(e) < TAIL, e**2, 2 * TAIL * np.abs(e) - TAIL**2)
+    )
+    plain = by_hand(tiny_emulator, far, 0.0, np.square)
+    assert robust[:100].mean() < 0.9 * plain[:100].mean()
+    wanted = (0.3 * robust[:100].sum() + plain[100:].sum()) / (0.3 * 100 + 156)
+    assert found == pytest.approx(wanted, rel=1e-5)
+
+
+def test_noise_is_for_training_alone(tiny_emulator, batch):
+    chosen = recipe("standard", input_noise=0.5)
+    weight = torch.ones(256)
+    plain = [chosen.loss(tiny_emulator, *batch, weight, training=False).item() for _ in range(2)]
+    torch.manual_seed(0)
+    noisy = [chosen.loss(tiny_emulator, *batch, weight, training=True).item() for _ in range(2)]
+    assert plain[0] == plain[1]
+    assert len({plain[0], *noisy}) == 3
+
+
+def test_the_schedule_rises_linearly_and_falls_as_a_cosine(make_emulator):
+    emulator = make_emulator()
+    chosen = recipe("standard", learning_rate=1.0, warmup=0.1, weight_decay=0.3)
+    optimizer, schedule = chosen.optimizer(emulator, 100)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 10)
+    np.testing.assert_allclose(rates[55], 0.5, atol=1e-6)  # half way down
+    assert all(a >= b for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert 0 < rates[-1] < 2e-3
+    matrices, others = optimizer.param_groups
+    assert (matrices["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
+    assert {p.ndim for p in matrices["params"]} == {2} and {p.ndim for p in others["params"]} == {1}
+    assert sum(len(g["params"]) for g in optimizer.param_groups) == len(list(emulator.network.parameters()))
