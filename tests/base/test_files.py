@@ -63,7 +63,7 @@ def test_a_place_below_a_regular_file_is_refused_by_name(tmp_path, act):
 
 def test_a_folder_where_a_file_is_in_the_way_is_refused(tmp_path):
     (tmp_path / "taken").write_text("x")
-    with pytest.raises(SubgridError, match="cannot write to .*taken"):
+    with pytest.raises(SubgridError, match=r"cannot write to .*taken"):
         make_folder(tmp_path / "taken")
 
 
@@ -75,7 +75,7 @@ def test_a_full_disk_is_one_clear_line_and_the_old_file_stays(tmp_path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(SubgridError, match="no space left while writing .*result.json.*free some space"):
+    with pytest.raises(SubgridError, match=r"no space left while writing .*result.json.*free some space"):
         write_json(path, {"kept": 2})
     monkeypatch.undo()
     assert read_json(path) == {"kept": 1}
@@ -169,7 +169,7 @@ def test_only_writer_lets_go_when_the_work_fails(tmp_path):
 
 
 def test_a_lock_on_a_file_that_was_just_removed_does_not_count(tmp_path, monkeypatch):
-    """The holder removes its lock file as it leaves; who had opened that file before must not think it holds the lock."""
+    """A holder removes its lock file as it leaves; who had opened that file before must not think it is alone."""
     folder, lock = tmp_path / "run", tmp_path / ".run.lock"
     real = files.fcntl.flock
 

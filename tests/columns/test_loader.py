@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import pytest
@@ -33,6 +33,10 @@ def row_numbers(batches):
     return [batch[2].astype(int).tolist() for batch in batches]
 
 
+def joined(lists):
+    return list(chain.from_iterable(lists))
+
+
 SHAPES = [(100, 1), (100, 4), (64, 3), (7, 5), (333, 2), (1000, 32), (65, 16), (999, 3)]
 
 
@@ -42,7 +46,7 @@ def test_every_row_comes_once_an_epoch(make, batch_size, buffer_blocks):
     batches = row_numbers(loader)
     assert len(batches) == len(loader) == -(-1000 // batch_size)
     assert {len(b) for b in batches[:-1]} <= {batch_size}
-    assert sorted(sum(batches, [])) == list(range(1000))
+    assert sorted(joined(batches)) == list(range(1000))
 
 
 @pytest.mark.parametrize(("batch_size", "buffer_blocks"), SHAPES)
@@ -51,7 +55,7 @@ def test_drop_last_gives_full_batches_of_different_rows(make, batch_size, buffer
     batches = row_numbers(loader)
     assert len(batches) == len(loader) == 1000 // batch_size
     assert {len(b) for b in batches} == {batch_size}
-    assert len(set(sum(batches, []))) == batch_size * len(batches)
+    assert len(set(joined(batches))) == batch_size * len(batches)
 
 
 def test_rows_of_inputs_targets_and_weights_belong_together(make, split):
@@ -64,7 +68,7 @@ def test_rows_of_inputs_targets_and_weights_belong_together(make, split):
 
 
 def test_no_seed_reads_in_stored_order(make):
-    assert sum(row_numbers(make(90, seed=None, buffer_blocks=2, drop_last=False)), []) == list(range(1000))
+    assert joined(row_numbers(make(90, seed=None, buffer_blocks=2, drop_last=False))) == list(range(1000))
 
 
 def test_order_is_one_of_seed_and_epoch(make):
@@ -134,7 +138,7 @@ def test_a_state_of_another_seed_is_refused(make):
 def test_max_samples_rounds_up_to_whole_blocks(make):
     loader = make(50, max_samples=100, drop_last=False)
     assert loader.samples == 128
-    assert sorted(sum(row_numbers(loader), [])) == list(range(128))
+    assert sorted(joined(row_numbers(loader))) == list(range(128))
     assert make(50, max_samples=10_000).samples == 1000
 
 
@@ -145,7 +149,7 @@ def test_a_batch_size_that_is_not_positive_is_refused(make, batch_size):
 
 
 def test_a_buffer_of_no_blocks_is_refused(make):
-    with pytest.raises(UsageError, match="buffer_blocks .* must be positive"):
+    with pytest.raises(UsageError, match=r"buffer_blocks .* must be positive"):
         make(buffer_blocks=0)
 
 
@@ -169,7 +173,7 @@ def test_joined_splits_are_read_as_one(tmp_path, write_store, make_rows, batch_s
     loader = ColumnLoader(both, SPEEDY, batch_size, buffer_blocks=buffer_blocks, drop_last=False)
     batches = list(loader)
     assert len(batches) == len(loader)
-    assert sorted(sum(row_numbers(batches), [])) == list(range(250))
+    assert sorted(joined(row_numbers(batches))) == list(range(250))
     every = np.concatenate([first["targets"], second["targets"]])
     for _, targets, weight in batches:
         np.testing.assert_array_equal(targets, every[weight.astype(int)])

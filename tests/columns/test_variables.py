@@ -118,7 +118,9 @@ def test_duplicates_in_yaml_are_refused(as_set, text):
         as_set(text)
 
 
-@pytest.mark.parametrize("text", ["inputs: [", "- 1\n", "inputs: {profiles: {t: }}", "inputs: {profiles: [t]}", "inputs: 3"])
+@pytest.mark.parametrize(
+    "text", ["inputs: [", "- 1\n", "inputs: {profiles: {t: }}", "inputs: {profiles: [t]}", "inputs: 3"]
+)
 def test_malformed_yaml_is_refused_by_name(as_set, text):
     with pytest.raises(SubgridError, match="mine"):
         as_set(text)

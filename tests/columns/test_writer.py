@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -33,7 +35,7 @@ def whole(tmp_path_factory, make_spec, rows):
 
 
 def write_pieces(writer, rows, cuts):
-    for start, stop in zip(cuts, cuts[1:], strict=False):
+    for start, stop in pairwise(cuts):
         writer.append("train", cut(rows, start, stop))
 
 
@@ -72,9 +74,7 @@ def test_a_writer_killed_before_its_first_checkpoint_begins_anew(tmp_path, make_
 
 
 @pytest.mark.parametrize("dies_in", ["open_group", "replace_folder"])
-def test_a_writer_killed_while_it_finishes_can_be_finished(
-    tmp_path, make_spec, rows, whole, monkeypatch, dies_in
-):
+def test_a_writer_killed_while_it_finishes_can_be_finished(tmp_path, make_spec, rows, whole, monkeypatch, dies_in):
     import zarr
 
     from subgrid.columns import store as module
@@ -193,7 +193,7 @@ def test_a_full_disk_is_one_clear_line_and_the_checkpoint_survives(tmp_path, mak
         return real(self, mode, *args, **kwargs)
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(SubgridError, match="no space left while writing .*same command again"):
+    with pytest.raises(SubgridError, match=r"no space left while writing .*same command again"):
         writer.append("train", cut(rows, 100, 700))
     monkeypatch.undo()
     again = StoreWriter(tmp_path / "s.zarr", make_spec())

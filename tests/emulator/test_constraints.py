@@ -9,7 +9,7 @@ import torch
 from subgrid.base.errors import UsageError
 from subgrid.columns import VariableSet, variable_set
 from subgrid.emulator import EmulatorConfig, build_emulator
-from subgrid.emulator.constraints import Condense, PositiveWater, WaterByPrecipitation, WaterByProjection
+from subgrid.emulator.constraints import Condense, PositiveWater, WaterByPrecipitation
 from subgrid.emulator.features import InputFeatures
 from subgrid.emulator.flat import unflatten
 from subgrid.physics.constants import SPEEDY as C
@@ -103,7 +103,9 @@ class TestPositiveWater:
         p_in, p_out = torch.zeros(*size, 4), torch.zeros(*size, 4)
         p_in[:, :, 1] = torch.from_numpy(q.astype(np.float32))
         p_out[:, :, 1] = torch.from_numpy(drying.astype(np.float32))
-        p, _, _ = PositiveWater(features, SET, dt)(p_in, torch.full((size[0], 13), 1e5), p_out, torch.zeros(size[0], 12))
+        p, _, _ = PositiveWater(features, SET, dt)(
+            p_in, torch.full((size[0], 13), 1e5), p_out, torch.zeros(size[0], 12)
+        )
         after = p_in[:, :, 1] + dt * p[:, :, 1]
         assert (after >= 0).all()
         step = (torch.tensor(dt) * p[:, :, 1]).numpy()  # as another language would: rounded, then added
@@ -117,7 +119,7 @@ class TestPositiveWater:
         p_out[:, 3, 1] = torch.linspace(-1e-6, 1e-6, len(p_out))
         limit = -torch.relu(p_in[:, :, 1].double()) / DT
         before = p_out[:, :, 1].double()
-        p, s, added = PositiveWater(features, SET, DT)(p_in, s_in, p_out, s_out)
+        p, s, _ = PositiveWater(features, SET, DT)(p_in, s_in, p_out, s_out)
         after = p[:, :, 1].double()
         needless = before >= limit * (1.0 - 1e-6)
         assert torch.equal(after[needless], before[needless])
@@ -170,7 +172,7 @@ class TestWaterByProjection:
         return noisy_columns(make_rows, 5000)
 
     def test_closes_the_budget_to_1e_6(self, constraint, columns, column_grid):
-        p_in, s_in, p_out, s_out = columns
+        _, s_in, p_out, s_out = columns
         mass = mass_of(s_in, column_grid)
         before, size = budget(p_out, s_out, mass)
         assert (before.abs() / size).median() > 0.01
@@ -218,7 +220,11 @@ class TestWaterByProjection:
     [
         ({"condense": True, "positive_water": False}, "condensed_water", "large_scale_precipitation"),
         ({"condense": False, "positive_water": True}, "positive_water", "specific_humidity_tendency"),
-        ({"condense": False, "positive_water": False, "water": "precipitation"}, "water_by_precipitation", "evaporation"),
+        (
+            {"condense": False, "positive_water": False, "water": "precipitation"},
+            "water_by_precipitation",
+            "evaporation",
+        ),
         ({"condense": False, "positive_water": False, "water": "projection"}, "water_by_projection", "evaporation"),
     ],
 )

@@ -169,7 +169,10 @@ def test_normalised_targets_are_what_decode_takes_back(tiny_emulator, tiny_store
     p, s = unflatten(y, 4, 8)
     back = tiny_emulator.decode(*tiny_emulator.normalise_targets(p, s))
     assert (back[2] == 0).all()
-    for found, wanted, std in ((back[0], p, tiny_emulator.outputs.profile_std), (back[1], s, tiny_emulator.outputs.scalar_std)):
+    for found, wanted, std in (
+        (back[0], p, tiny_emulator.outputs.profile_std),
+        (back[1], s, tiny_emulator.outputs.scalar_std),
+    ):
         live = std > 0
         assert ((found - wanted).abs()[:, live] / std[live]).max() < 1e-3
         assert torch.equal(found[:, ~live], wanted[:, ~live])

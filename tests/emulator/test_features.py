@@ -55,7 +55,7 @@ def test_relative_humidity_takes_the_place_of_specific_humidity(columns, column_
     p, s = features(*columns)
     wanted = relative_humidity(q, t, column_grid.vertical.mid_pressure(ps), "murray")
     np.testing.assert_allclose(p[:, :, 1].numpy(), wanted, rtol=2e-5)
-    assert 0.0 < wanted.min() and wanted.max() < 1.0
+    assert wanted.min() > 0.0 and wanted.max() < 1.0
     assert torch.equal(p[:, :, [0, 2, 3]], columns[0][:, :, [0, 2, 3]])
     assert torch.equal(s, columns[1])
     assert features.names[1] == "relative_humidity"

@@ -63,7 +63,7 @@ def test_bounds_and_constraints_may_change_after_training(folder):
 
 @pytest.mark.parametrize("changes", [{"inputs": "raw"}, {"saturation": "sam"}])
 def test_what_the_network_reads_may_not_change_after_training(folder, changes):
-    with pytest.raises(SubgridError, match="was trained with inputs=relative_humidity_buoyancy.*cannot change"):
+    with pytest.raises(SubgridError, match=r"was trained with inputs=relative_humidity_buoyancy.*cannot change"):
         load_emulator(folder, **changes)
 
 

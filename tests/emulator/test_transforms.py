@@ -14,7 +14,9 @@ LEVELS, PROFILES, SCALARS = 4, 3, 2
 
 def of(values):
     """Exact statistics of (n, level, P) and (n, S)."""
-    return ChannelRange(*(tuple(f(v.astype(np.float64), axis=0) for v in values) for f in (np.mean, np.std, np.min, np.max)))
+    return ChannelRange(
+        *(tuple(f(v.astype(np.float64), axis=0) for v in values) for f in (np.mean, np.std, np.min, np.max))
+    )
 
 
 @pytest.fixture(scope="module")

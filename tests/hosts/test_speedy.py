@@ -16,6 +16,7 @@ from subgrid.columns import open_store
 from subgrid.columns.store import ColumnStore
 from subgrid.hosts.climate import open_climate
 from subgrid.hosts.speedy import generate as generation
+from subgrid.hosts.speedy import perturb as perturbation
 from subgrid.hosts.speedy.generate import Calendar, Generator, column_probability
 from subgrid.hosts.speedy.host import Speedy
 from subgrid.hosts.speedy.model import PROGNOSTIC, TERM_GROUPS, Result, SpeedyModel
@@ -86,6 +87,34 @@ def test_terms_add_up_to_the_total(model, spun_up):
         np.testing.assert_allclose(parts, total, rtol=0, atol=1e-5 * np.abs(total).max())
 
 
+def test_perturbed_columns_of_no_amplitude_are_the_columns_themselves(model, spun_up, monkeypatch):
+    """The host's answer to a perturbed column is exact: without perturbation it is the answer that was stored."""
+    carry = model.program()(spun_up, 3, True)
+    for name in ("COLUMN_K", "SMOOTH_K", "LEVEL_K", "LOG_HUMIDITY", "WIND"):
+        monkeypatch.setattr(perturbation, name, 0.0)
+    monkeypatch.setattr(perturbation, "HUMIDITY_CEILING", 1e9)
+    found = perturbation.perturber(model, seed=1)(carry)
+    for name in ("temperature", "specific_humidity", "u_wind", "insolation"):
+        scale = float(jnp.abs(carry.columns[name]).max())
+        np.testing.assert_allclose(found[name], carry.columns[name], rtol=0, atol=1e-5 * scale)
+    for name in ("temperature_tendency", "outgoing_longwave", "evaporation", "absorbed_solar"):
+        gap = np.abs(np.asarray(found[name]) - np.asarray(carry.columns[name]))
+        # A trigger may flip with the last bit in a column or two.
+        assert np.quantile(gap, 0.995) < 1e-3 * float(jnp.std(carry.columns[name]))
+
+
+def test_perturbed_columns_differ_are_repeatable_and_carry_no_weight(model, spun_up, store):
+    carry = model.program()(spun_up, 3, True)
+    make = perturbation.perturber(model, seed=1)
+    once, again = make(carry), make(carry)
+    np.testing.assert_array_equal(once["temperature"], again["temperature"])
+    apart = np.asarray(once["temperature"]) - np.asarray(carry.columns["temperature"])
+    assert 1.0 < apart.std() < 10.0
+    assert np.isfinite(np.asarray(once["temperature_tendency"])).all()
+    assert store["perturbed"].samples > 100 and not store["perturbed"].mark("weight").any()
+    assert store["train"].mark("weight").all()
+
+
 def test_water_of_the_own_physics_closes(store):
     daily = open_climate(store.path / "control" / "daily")
     rain = daily["convective_precipitation"] + daily["large_scale_precipitation"]
@@ -94,7 +123,7 @@ def test_water_of_the_own_physics_closes(store):
 
 
 def test_store_holds_splits_restarts_and_control(store):
-    assert store.split_names == ["test", "train", "validation"]
+    assert store.split_names == ["perturbed", "test", "train", "validation"]
     assert [f.stem for f in sorted((store.path / "restarts").glob("*"))] == ["2000-10-07", "2000-10-09"]
     daily, monthly = (open_climate(store.path / "control" / name) for name in ("daily", "monthly"))
     assert daily.sizes["time"] == 7 and not np.isnan(daily["temperature"]).any()

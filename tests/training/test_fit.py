@@ -78,7 +78,7 @@ def test_a_cut_run_goes_on_to_the_same_bits(tmp_path, train_config, uninterrupte
     before = signal.getsignal(signal.SIGINT)
     run, config = tmp_path / "run", train_config(**RANDOM)
     cut(monkeypatch, at_step, error)
-    with pytest.raises((KeyboardInterrupt, SystemExit, Killed)):
+    with pytest.raises(type(error)):  # Ctrl-C stays Ctrl-C, of which the command line tells
         fit(config, run)
     monkeypatch.undo()
     signal.signal(signal.SIGINT, before)
@@ -122,7 +122,9 @@ fit(TrainConfig(**json.loads(sys.argv[1])), sys.argv[2])
 
 def test_a_run_killed_for_good_goes_on_to_the_same_bits(tmp_path, train_config, uninterrupted, tiny_store):
     config = train_config(**RANDOM)
-    plain = {k: getattr(config, k) for k in ("data", "network", "recipe_settings", "precision", "buffer_blocks", "log_every")}
+    plain = {
+        k: getattr(config, k) for k in ("data", "network", "recipe_settings", "precision", "buffer_blocks", "log_every")
+    }
     command = [sys.executable, "-c", _KILLED, json.dumps(plain), str(tmp_path / "run")]
     assert subprocess.run(command, capture_output=True, timeout=120).returncode == -9
     fit(config, tmp_path / "run")
@@ -190,7 +192,9 @@ def test_a_finished_run_is_reused(tiny_run, train_config):
 
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"architecture": "unet", "network": {}}])
 def test_a_finished_run_of_another_config_is_refused(tiny_run, train_config, changes):
-    with pytest.raises(SubgridError, match=f"was begun with another .*{next(iter(changes))}.*choose another run folder"):
+    with pytest.raises(
+        SubgridError, match=f"was begun with another .*{next(iter(changes))}.*choose another run folder"
+    ):
         fit(train_config(**changes), tiny_run)
 
 
@@ -217,7 +221,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path, train_
     [("mlp", {"widths": [16]}), ("unet", {"channels": 16, "multipliers": [1], "blocks": 1})],
 )
 @pytest.mark.parametrize("variables", ["speedy", "speedy_expanded"])
-def test_both_architectures_train_on_both_variable_sets(tmp_path, train_config, tiny_store, architecture, network, variables):
+def test_both_architectures_train_on_both_variable_sets(
+    tmp_path, train_config, tiny_store, architecture, network, variables
+):
     config = train_config(
         architecture=architecture,
         network=network,
@@ -236,7 +242,9 @@ def test_both_architectures_train_on_both_variable_sets(tmp_path, train_config, 
 
 
 def test_mixed_precision_trains(tmp_path, train_config):
-    config = train_config(precision="bf16-mixed", max_train_samples=512, recipe_settings={"epochs": 1, "batch_size": 256})
+    config = train_config(
+        precision="bf16-mixed", max_train_samples=512, recipe_settings={"epochs": 1, "batch_size": 256}
+    )
     emulator = fit(config, tmp_path / "run")
     assert {p.dtype for p in emulator.state_dict().values()} == {torch.float32}
     loss = json.loads((tmp_path / "run" / "metrics.json").read_text())["best_val_loss"]
@@ -258,7 +266,10 @@ def test_bf16_true_is_refused_with_the_reason():
     ("changes", "message"),
     [
         ({"recipe": "standrad"}, "unknown recipe 'standrad'; did you mean standard"),
-        ({"recipe_settings": {"learnin_rate": 1}}, "unknown setting of recipe 'standard' 'learnin_rate'; did you mean learning_rate"),
+        (
+            {"recipe_settings": {"learnin_rate": 1}},
+            "unknown setting of recipe 'standard' 'learnin_rate'; did you mean learning_rate",
+        ),
         ({"recipe_settings": {"loss": "mes"}}, "unknown recipe.loss 'mes'; did you mean mse"),
         ({"architecture": "unte"}, "unknown architecture 'unte'; did you mean unet"),
         ({"network": {"width": [3]}}, "unknown setting of architecture 'mlp' 'width'; did you mean widths"),
@@ -285,7 +296,7 @@ def test_missing_data_is_refused_before_anything_is_made(tmp_path, train_config)
 
 def test_a_diverging_run_says_what_to_do(tmp_path, train_config):
     settings = {"epochs": 1, "batch_size": 256, "learning_rate": 1e30, "gradient_clip": 0.0, "warmup": 0.0}
-    with pytest.raises(SubgridError, match="not finite: lower recipe.learning_rate"):
+    with pytest.raises(SubgridError, match=r"not finite: lower recipe.learning_rate"):
         fit(train_config(recipe_settings=settings), tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.json").exists()
 

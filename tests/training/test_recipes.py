@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -130,7 +132,7 @@ def test_the_schedule_rises_linearly_and_falls_as_a_cosine(make_emulator):
         schedule.step()
     np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 10)
     np.testing.assert_allclose(rates[55], 0.5, atol=1e-6)  # half way down
-    assert all(a >= b for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[9:]))
     assert 0 < rates[-1] < 2e-3
     matrices, others = optimizer.param_groups
     assert (matrices["weight_decay"], others["weight_decay"]) == (0.3, 0.0)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from subgrid.base.errors import SubgridError
 from subgrid.base.files import make_folder, only_writer, write_file, write_json
 from subgrid.base.provenance import versions
-from subgrid.columns.store import open_store
+from subgrid.columns.store import Split, open_store
 from subgrid.columns.variables import channel_labels
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.files import load_emulator
@@ -73,7 +73,9 @@ def script(emulator: Emulator, sample: Tensor) -> torch.jit.ScriptModule:
 def relative_difference(
     found: NDArray[np.float32], expected: NDArray[np.float32], spread: NDArray[np.float64]
 ) -> float:
-    """max |found - expected| / spread over all channels that vary."""
+    """max |found - expected| / spread over all channels that vary; infinite if anything is not finite."""
+    if not (np.isfinite(found).all() and np.isfinite(expected).all()):
+        return float("inf")
     varies = spread > 0
     if not varies.any():
         return 0.0
@@ -93,7 +95,7 @@ def differences(
     with torch.inference_mode():
         whole = outputs(x).numpy()
         found = {"same_batch": 0.0}
-        for size in BATCHES:
+        for size in (b for b in BATCHES if b <= len(x)):
             pieces = [x[i : i + size] for i in range(0, len(x) - size + 1, size)]
             scripted = torch.cat([module(piece) for piece in pieces]).numpy()
             eager = torch.cat([outputs(piece) for piece in pieces]).numpy()
@@ -111,14 +113,19 @@ def export(run: Path | str, data: Path | str, out: Path | str) -> dict[str, Any]
         out: folder to write.
 
     Raises:
-        SubgridError: the scripted model differs from the emulator: at all at the same batch size, or by more than
-            1e-5 of an output's spread at another one.
+        SubgridError: the store has other levels; or the scripted model differs from the emulator: at all at the same
+            batch size, or by more than 1e-5 of an output's spread at another one.
     """
     out = Path(out)
     emulator = load_emulator(run)
     store = open_store(data)
     split = store["test"]
-    sample = np.ascontiguousarray(split.read_variables(emulator.variables.inputs, 0)[: 3 * max(BATCHES)])
+    if store.grid.levels != emulator.grid.n_levels:
+        raise SubgridError(
+            f"{data} has {store.grid.levels} levels, the emulator {emulator.grid.n_levels}: check it on a store with "
+            "its own levels"
+        )
+    sample = _sample(split, emulator, 3 * max(BATCHES))
     spread = split.variable_statistics(emulator.variables.targets)["std"]
     with only_writer(out):
         make_folder(out)
@@ -131,6 +138,7 @@ def export(run: Path | str, data: Path | str, out: Path | str) -> dict[str, Any]
         found = differences(loaded, emulator, sample, spread)
         largest = max(found.values())
         if found["same_batch"] > 0 or largest > TOLERANCE:
+            (out / "model.pt").unlink()
             raise SubgridError(
                 f"the scripted model differs from the emulator by {found} of an output's spread; allowed are 0 at the "
                 f"same batch size and {TOLERANCE:g} otherwise"
@@ -147,6 +155,17 @@ def export(run: Path | str, data: Path | str, out: Path | str) -> dict[str, Any]
         write_json(out / "contract.json", contract)
         write_json(out / "report.json", report)
         return report
+
+
+def _sample(split: Split, emulator: Emulator, count: int) -> NDArray[np.float32]:
+    """The first ``count`` columns of a split, repeated where it holds fewer."""
+    found: list[NDArray[np.float32]] = []
+    for block in range(split.blocks):
+        found.append(split.read_variables(emulator.variables.inputs, block))
+        if sum(map(len, found)) >= count:
+            break
+    columns = np.concatenate(found)
+    return np.resize(columns, (count, columns.shape[1]))
 
 
 def _contract(emulator: Emulator) -> dict[str, Any]:

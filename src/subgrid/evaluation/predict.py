@@ -24,7 +24,7 @@ def predict(emulator: Emulator, columns: xr.Dataset) -> xr.Dataset:
         One variable per target over the same dimensions, with units.
 
     Raises:
-        UsageError: a variable is missing, or the number of levels differs.
+        UsageError: a variable is missing, the number of levels differs, or ``level`` is where it should not be.
     """
     inputs = emulator.variables.inputs
     missing = [v.name for v in inputs if v.name not in columns]
@@ -33,6 +33,12 @@ def predict(emulator: Emulator, columns: xr.Dataset) -> xr.Dataset:
     levels = emulator.grid.n_levels
     if columns.sizes.get("level", levels) != levels:
         raise UsageError(f"predict: the dataset has {columns.sizes['level']} levels, the emulator {levels}")
+    for variable in inputs:
+        if ("level" in columns[variable.name].dims) != (variable.kind == "profile"):
+            raise UsageError(
+                f"predict: '{variable.name}' has dimensions {columns[variable.name].dims}, but is a {variable.kind}: "
+                "profiles have the dimension 'level', scalars have not"
+            )
     outer = [d for d in columns.dims if d != "level" and any(d in columns[v.name].dims for v in inputs)]
     shape = tuple(columns.sizes[d] for d in outer)
     like = xr.DataArray(np.zeros(shape, np.float32), dims=outer)

@@ -252,15 +252,18 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
     last = run / "checkpoints" / "last.ckpt"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
-        trainer.fit(
-            task,
-            _TorchBatches(train),
-            _TorchBatches(validation),
-            ckpt_path=last if last.exists() else None,
-            weights_only=True,
-        )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(
+                task,
+                _TorchBatches(train),
+                _TorchBatches(validation),
+                ckpt_path=last if last.exists() else None,
+                weights_only=True,
+            )
+        except SystemExit as stopped:
+            if isinstance(stopped.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into an exit
+                raise stopped.__context__ from None
+            raise
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
     task.load_state_dict(state)
     emulator = task.emulator.cpu().eval()
