@@ -10,7 +10,7 @@ from subgrid.columns.variables import channel_labels, offsets
 from subgrid.deployment.torchscript import script
 from subgrid.emulator import FlatEmulator
 from subgrid.emulator.emulator import network_shape
-from subgrid.emulator.flat import unflatten
+from subgrid.emulator.flat import unflatten, whole_tiles
 
 CASES = {
     "default": {},
@@ -65,11 +65,20 @@ def test_traced_and_scripted_equal_eager(emulator, columns, batch):
     flat = FlatEmulator(emulator).eval()
     with torch.inference_mode():
         eager, counted = flat(columns[:batch])
+    tiles = whole_tiles(columns[:batch])
     with torch.no_grad():
-        traced = torch.jit.trace(flat, columns, check_trace=False)(columns[:batch])
+        traced = torch.jit.trace(lambda x: flat.tiles(x), columns, check_trace=False)(tiles)
         scripted = script(emulator, columns)(columns[:batch])
-    assert torch.equal(traced[0], eager) and torch.equal(traced[1], counted)
+    assert torch.equal(traced[0][:batch], eager) and torch.equal(traced[1][:batch], counted)
     assert torch.equal(scripted, eager)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 7, 33])
+def test_a_column_does_not_depend_on_how_many_are_called_with_it(emulator, columns, batch):
+    flat = FlatEmulator(emulator).eval()
+    with torch.inference_mode():
+        whole = flat(columns)[0]
+        assert torch.equal(flat(columns[:batch])[0], whole[:batch])
 
 
 def test_all_zero_columns_stay_finite(emulator, columns):

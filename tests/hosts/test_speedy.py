@@ -127,9 +127,7 @@ def test_store_holds_splits_restarts_and_control(store):
     assert [f.stem for f in sorted((store.path / "restarts").glob("*"))] == ["2000-10-07", "2000-10-09"]
     daily, monthly = (open_climate(store.path / "control" / name) for name in ("daily", "monthly"))
     assert daily.sizes["time"] == 7 and not np.isnan(daily["temperature"]).any()
-    np.testing.assert_allclose(
-        monthly["temperature"][0], daily["temperature"].mean("time"), rtol=1e-6
-    )
+    np.testing.assert_allclose(monthly["temperature"][0], daily["temperature"].mean("time"), rtol=1e-6)
     assert str(daily["time"].values[0])[:10] == "2000-10-04"
     with xr.open_zarr(store.path, group="train", consolidated=False) as train:
         assert train.sizes["sample"] == store["train"].samples
@@ -252,9 +250,7 @@ def test_wrong_sampling_is_refused(settings, text):
         GenerateConfig(**settings).check(SpeedyConfig())
 
 
-@pytest.mark.parametrize(
-    "settings", [{"truncation": 42}, {"levels": 3}, {"time_step_minutes": 7}]
-)
+@pytest.mark.parametrize("settings", [{"truncation": 42}, {"levels": 3}, {"time_step_minutes": 7}])
 def test_wrong_host_is_refused(settings):
     with pytest.raises(UsageError):
         SpeedyConfig(**settings)

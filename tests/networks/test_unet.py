@@ -109,9 +109,7 @@ def test_groups_divide_the_channels(channels, least, groups):
 
 
 def test_odd_columns_are_padded_with_zeros_at_the_top():
-    padded = randomised(
-        build("unet", NetworkShape(6, 3, 0, 2, 0), channels=4, group_channels=4, multipliers=(1, 2, 2))
-    )
+    padded = randomised(build("unet", NetworkShape(6, 3, 0, 2, 0), channels=4, group_channels=4, multipliers=(1, 2, 2)))
     whole = build("unet", NetworkShape(8, 3, 0, 2, 0), **padded.hyperparameters).double()
     whole.load_state_dict(padded.state_dict())
     assert (padded.padding, whole.padding) == (2, 0)

@@ -35,9 +35,7 @@ def climsim():
 def test_sigma_middles_lie_halfway():
     grid = VerticalGrid.sigma(SPEEDY_BOUNDARIES)
     assert grid.n_levels == 8
-    np.testing.assert_allclose(
-        grid.sigma_levels, [0.025, 0.095, 0.2, 0.34, 0.51, 0.685, 0.835, 0.95], rtol=1e-12
-    )
+    np.testing.assert_allclose(grid.sigma_levels, [0.025, 0.095, 0.2, 0.34, 0.51, 0.685, 0.835, 0.95], rtol=1e-12)
     assert grid.hyam == (0.0,) * 8
 
 

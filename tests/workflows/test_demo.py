@@ -114,9 +114,7 @@ def test_unstable_run_is_a_result_that_names_the_place(demo: Path, tmp_path: Pat
     with torch.no_grad():
         emulator.outputs.profile_mean[3, 0] += 0.02  # K/s at level 3
     save_emulator(emulator, tmp_path / "broken")
-    config = CoupleConfig(
-        emulator=str(tmp_path / "broken"), data=str(demo / "store.zarr"), days=2, timings=False
-    )
+    config = CoupleConfig(emulator=str(tmp_path / "broken"), data=str(demo / "store.zarr"), days=2, timings=False)
     metrics = couple(config, tmp_path / "run").metrics
     assert not metrics["finite"] and metrics["first_unstable_day"] == 0
     assert metrics["unstable"]["variable"] in ("temperature", "u_wind", "v_wind")

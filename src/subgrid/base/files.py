@@ -105,7 +105,9 @@ def only_writer(path: Path) -> Iterator[None]:
     """
     make_folder(path.parent)
     lock = path.with_name(f".{path.name}.lock")
-    with writable(path), lock.open("w") as handle:
+    with writable(path):
+        opened = lock.open("w")
+    with opened as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             gone = not os.path.samestat(os.fstat(handle.fileno()), lock.stat())

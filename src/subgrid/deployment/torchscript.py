@@ -19,7 +19,7 @@ from subgrid.columns.store import Split, open_store
 from subgrid.columns.variables import channel_labels
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.files import load_emulator
-from subgrid.emulator.flat import FlatEmulator
+from subgrid.emulator.flat import TILE, FlatEmulator, whole_tiles
 
 #: Batch sizes at which an export is checked, as hosts chunk their columns.
 BATCHES = (1, 7, 384)
@@ -27,45 +27,48 @@ BATCHES = (1, 7, 384)
 TOLERANCE = 1e-5
 
 
-class _Outputs(nn.Module):
-    """The flat emulator without its diagnostics."""
+class _Core(nn.Module):
+    """The flat emulator without diagnostics, for whole tiles of columns: what is traced."""
 
     def __init__(self, flat: FlatEmulator) -> None:
         super().__init__()
         self.flat = flat
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.flat(x)[0]
+        y: Tensor = self.flat.tiles(x)[0]
         return y
 
 
 class Shell(nn.Module):
-    """Asserts what a foreign caller could get wrong, then runs the traced core.
+    """Asserts what a foreign caller could get wrong, then runs the traced core on whole tiles of columns.
 
     ``forward(x (ncol, n_in) float32) -> (ncol, n_out) float32``, raw SI.
     """
 
     def __init__(self, core: torch.jit.ScriptModule, n_in: int, n_out: int) -> None:
         super().__init__()
-        self.core, self.n_in, self.n_out = core, n_in, n_out
+        self.core, self.n_in, self.n_out, self.tile = core, n_in, n_out, TILE
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw SI in and out."""
         assert x.dim() == 2, "subgrid: the input must have two dimensions, (columns, n_in)"
         assert x.size(1) == self.n_in, "subgrid: wrong number of inputs per column"
         assert x.dtype == torch.float32, "subgrid: the input must be float32"
-        y: Tensor = self.core(x)
-        assert y.size(0) == x.size(0) and y.size(1) == self.n_out, "subgrid: wrong shape of output"
+        columns = x.size(0)
+        short = (self.tile - columns % self.tile) % self.tile
+        if short > 0:
+            x = torch.cat([x, torch.zeros([short, self.n_in], dtype=x.dtype, device=x.device)])
+        y: Tensor = self.core(x)[:columns]
+        assert y.size(0) == columns and y.size(1) == self.n_out, "subgrid: wrong shape of output"
         return y
 
 
 def script(emulator: Emulator, sample: Tensor) -> torch.jit.ScriptModule:
     """The emulator as TorchScript, traced on ``sample`` (n, n_in) and frozen in evaluation mode on the CPU."""
     flat = FlatEmulator(emulator).cpu().eval()
-    outputs = _Outputs(flat).eval()
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
-        core = torch.jit.trace(outputs, sample, check_trace=False)
+        core = torch.jit.trace(_Core(flat).eval(), whole_tiles(sample), check_trace=False)
         shell = torch.jit.script(Shell(core, flat.n_in, flat.n_out).eval())
         return torch.jit.freeze(shell)
 
@@ -90,15 +93,15 @@ def differences(
     spread: NDArray[np.float64],
 ) -> dict[str, float]:
     """Scripted against eager: at each batch size of :data:`BATCHES` alike, and against the whole sample at once."""
-    outputs = _Outputs(FlatEmulator(emulator).eval())
+    flat = FlatEmulator(emulator).eval()
     x = torch.from_numpy(sample)
     with torch.inference_mode():
-        whole = outputs(x).numpy()
+        whole = flat(x)[0].numpy()
         found = {"same_batch": 0.0}
         for size in (b for b in BATCHES if b <= len(x)):
             pieces = [x[i : i + size] for i in range(0, len(x) - size + 1, size)]
             scripted = torch.cat([module(piece) for piece in pieces]).numpy()
-            eager = torch.cat([outputs(piece) for piece in pieces]).numpy()
+            eager = torch.cat([flat(piece)[0] for piece in pieces]).numpy()
             found["same_batch"] = max(found["same_batch"], relative_difference(scripted, eager, spread))
             found[str(size)] = relative_difference(scripted, whole[: len(scripted)], spread)
     return found

@@ -67,6 +67,8 @@ def rms_departure(expected: NDArray[np.float32], found: NDArray[np.float32]) -> 
     """Root-mean-square difference of (n, channel) values in spreads of each channel, the largest over channels."""
     spread = expected.astype(np.float64).std(axis=0)
     gap = np.sqrt(np.square(found.astype(np.float64) - expected).mean(axis=0))
+    if not np.isfinite(spread).all():
+        return float("inf")
     varies = spread > 1e-6 * np.abs(expected).mean(axis=0)
     return float((gap[varies] / spread[varies]).max(initial=0.0))
 

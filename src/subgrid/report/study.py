@@ -25,10 +25,9 @@ SERIES = (
 )
 SHOWN = {
     "design-s0": ("#0072B2", "-"),
-    "free": ("#56B4E9", "--"),
+    "climate": ("#56B4E9", "-"),
     "humidity-free": ("#009E73", "--"),
-    "humidity-tight-condense": ("#009E73", "-"),
-    "noise-free": ("#E69F00", "--"),
+    "noise-free": ("#E69F00", "-"),
     "raw-tight-condense": ("#D55E00", "-"),
     "raw-free": ("#D55E00", "--"),
 }

@@ -30,6 +30,7 @@ class Trained:
     recipe: dict[str, Any] = field(default_factory=dict)
     architecture: str = "mlp"
     seed: int = 0
+    perturbed: bool = True
 
 
 @dataclass(frozen=True)
@@ -44,34 +45,36 @@ class Coupled:
     days: int = 90
 
 
+RAW, HUMIDITY = {"inputs": "raw"}, {"inputs": "relative_humidity"}
 NETWORKS = (
     Trained("design-s0"),
     Trained("design-s1", seed=1),
     Trained("design-s2", seed=2),
-    Trained("raw", emulator={"inputs": "raw"}),
-    Trained("humidity", emulator={"inputs": "relative_humidity"}),
-    Trained("noise", recipe={"input_noise": 0.1}),
-    Trained("weight-0", recipe={"energy_weight": 0.0}),
+    Trained("climate", perturbed=False),
+    Trained("raw", RAW, perturbed=False),
+    Trained("humidity", HUMIDITY, perturbed=False),
+    Trained("raw-perturbed", RAW),
+    Trained("noise", recipe={"input_noise": 0.1}, perturbed=False),
     Trained("unet", architecture="unet"),
 )
 RUNS = (
-    Coupled("design-s0", "design-s0", "the design: RH, buoyancy, wide bounds (seed 0)", days=365),
+    Coupled("design-s0", "design-s0", "the design (seed 0)", days=365),
     Coupled("design-s1", "design-s1", "the design, seed 1"),
     Coupled("design-s2", "design-s2", "the design, seed 2"),
     Coupled("free", "design-s0", "the design without any bound", FREE),
-    Coupled("tight", "design-s0", "bounds at the training range itself", TIGHT),
-    Coupled("tight-condense", "design-s0", "bounds at the training range, condensation", {**TIGHT, **CONDENSE}),
+    Coupled("climate", "climate", "without perturbed columns", days=365),
+    Coupled("climate-tight", "climate", "without perturbed columns, tight bounds", TIGHT),
+    Coupled("climate-tight-condense", "climate", "the same, and condensation above 102 %", {**TIGHT, **CONDENSE}),
+    Coupled("humidity-free", "humidity", "relative humidity only, no bounds", FREE),
+    Coupled("humidity-tight-condense", "humidity", "the same, tight bounds, condensation", {**TIGHT, **CONDENSE}),
+    Coupled("raw-free", "raw", "specific humidity, no bounds", FREE),
+    Coupled("raw-tight-condense", "raw", "the same, tight bounds, condensation", {**TIGHT, **CONDENSE}),
+    Coupled("raw-perturbed-free", "raw-perturbed", "specific humidity, perturbed columns, no bounds", FREE),
+    Coupled("noise-free", "noise", "input noise 0.1 instead of perturbed columns", FREE),
     Coupled("projection", "design-s0", "the design, water closed by projection", {"water": "projection"}),
     Coupled("rain", "design-s0", "the design, water closed by precipitation", {"water": "precipitation"}),
     Coupled("surface", "design-s0", "the design, host's own surface fluxes", keep="surface"),
-    Coupled("humidity-free", "humidity", "relative humidity only, no bounds", FREE),
-    Coupled("humidity-tight", "humidity", "relative humidity only, tight bounds", TIGHT),
-    Coupled("humidity-tight-condense", "humidity", "relative humidity, tight, condensation", {**TIGHT, **CONDENSE}),
-    Coupled("raw-free", "raw", "raw humidity, no bounds", FREE),
-    Coupled("raw-tight-condense", "raw", "raw humidity, tight bounds, condensation", {**TIGHT, **CONDENSE}),
-    Coupled("noise-free", "noise", "input noise 0.1 in training, no bounds", FREE),
-    Coupled("weight-0", "weight-0", "all channels weighted alike", {}),
-    Coupled("unet", "unet", "U-Net in place of the MLP", {}),
+    Coupled("unet", "unet", "U-Net in place of the MLP"),
 )
 
 
@@ -104,6 +107,7 @@ def _train(one: Trained, store: Path, out: Path) -> dict[str, float]:
         emulator=EmulatorConfig(**one.emulator),
         recipe_settings=one.recipe,
         seed=one.seed,
+        perturbed=one.perturbed,
     )
     fit(config, run)
     if not (scored / "scores.json").exists():

@@ -69,7 +69,8 @@ class Standard:
         row = torch.where(perturbed, self.config.perturbed_weight, 1.0)
         per_row = (self._elementwise(p.float(), tp, perturbed) * weight_p).sum((1, 2))
         per_row = per_row + (self._elementwise(s.float(), ts, perturbed) * weight_s).sum(1)
-        return (per_row * row).sum() / (row.sum() * (weight_p.sum() + weight_s.sum()))
+        rows = row.sum().clamp(min=1e-12)  # a batch of perturbed columns alone, weighted zero
+        return (per_row * row).sum() / (rows * (weight_p.sum() + weight_s.sum()))
 
     def _elementwise(self, found: Tensor, truth: Tensor, perturbed: Tensor) -> Tensor:
         plain = _LOSSES[self.config.loss](found, truth, reduction="none")
