@@ -43,7 +43,7 @@ def test_demo_leaves_everything(demo: Path):
     assert {"dynamics", "null_callback", "network", "coupled", "own_physics"} <= set(summary["online"]["step_ms"])
     r2 = summary["offline"]["r2"]
     assert all(models["mean"] is None or models["mean"] <= 1e-6 for models in r2.values())
-    assert r2["absorbed_solar"]["emulator"] > 0.5
+    assert r2["surface_upward_longwave"]["emulator"] > 0.5
     assert summary["export"]["max_relative_difference"] <= 1e-5
     assert 0.1 < summary["peak_memory_GiB"] < 6.0
     assert {"torch", "jax", "jcm"} <= set(summary["versions"])
@@ -69,7 +69,7 @@ def test_demo_of_the_other_size_is_refused(demo: Path):
 def test_printed_commands_say_the_same_job(demo: Path):
     words = commands(demo, tiny=True)
     assert len(words) == 6 and all(word.startswith("subgrid ") for word in words)
-    assert "spin_up_days=2" in words[0] and "recipe.epochs=2" in words[1]
+    assert "spin_up_days=2" in words[0] and "recipe.epochs=10" in words[1]
 
 
 def test_callback_and_conversion_give_the_same_first_day(demo: Path, tmp_path: Path):

@@ -85,9 +85,9 @@ def series_figure(folders: dict[str, Path], rows: list[dict[str, Any]]) -> Figur
     limits = ((-5.0, 5.0), (0.85, 1.3), (0.7, 1.5))
     texts = {row["name"]: row["text"] for row in rows}
     for name, (colour, dash) in SHOWN.items():
-        target = folders[name] / "comparison"
-        if not target.exists():
+        if name not in folders or not (folders[name] / "comparison").exists():
             continue
+        target = folders[name] / "comparison"
         data = open_climate(target).isel(time=slice(0, 90))
         for axis, (key, label, kind), limit in zip(axes, SERIES, limits, strict=True):
             emulator, control = data[f"series_{key}"].values
@@ -200,6 +200,7 @@ def stability_page(results: dict[str, Any], folders: dict[str, Path], docs: Path
         "TABLE": "\n".join(_table(rows)),
         "DEPARTURES": "\n".join(_departures(rows)),
         "YEAR": _year_line(rows[0]),
+        "LONG": "\n".join(f"- *{row['text']}*: {_year_line(row)}" for row in rows if row["days"] > 180),
     }
     for key, value in filled.items():
         text = text.replace("{{" + key + "}}", value)

@@ -55,7 +55,7 @@ class DemoPlan:
 def plan(folder: Path, tiny: bool = False) -> DemoPlan:
     """The demo's settings: two years at T21, an MLP on relative humidity and plume buoyancy, 30 coupled days."""
     store, run = str(folder / "store.zarr"), str(folder / "run")
-    tiny_recipe = {"epochs": 2, "batch_size": 1024}
+    tiny_recipe = {"epochs": 10, "batch_size": 1024}
     return DemoPlan(
         folder=folder,
         sampling=TINY_SAMPLING if tiny else GenerateConfig(),

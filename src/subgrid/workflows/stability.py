@@ -89,16 +89,21 @@ def stability(store: Path, out: Path, docs: Path | None = None) -> Path:
     make_folder(out)
     with only_writer(out / "study"):
         networks = {one.name: one for one in NETWORKS}
-        offline: dict[str, dict[str, float]] = {}
         for run in RUNS:
-            offline[run.network] = _train(networks[run.network], store, out)
+            _train(networks[run.network], store, out)
             _couple(run, store, out)
-        results = _collect(out, offline)
-        write_json(out / "stability.json", results)
-    return stability_page(results, {r.name: out / "coupled" / r.name for r in RUNS}, docs or out)
+    return write_page(out, docs or out)
 
 
-def _train(one: Trained, store: Path, out: Path) -> dict[str, float]:
+def write_page(out: Path, docs: Path) -> Path:
+    """Write ``stability.json`` and the page from the runs below ``out`` that are finished."""
+    finished = [r for r in RUNS if (out / "coupled" / r.name / "metrics.json").exists()]
+    results = {"start": START, "rows": [_row(run, out) for run in finished]}
+    write_json(out / "stability.json", results)
+    return stability_page(results, {r.name: out / "coupled" / r.name for r in finished}, docs)
+
+
+def _train(one: Trained, store: Path, out: Path) -> None:
     run, scored = out / "runs" / one.name, out / "evaluation" / one.name
     logger.info("study: network %s", one.name)
     config = TrainConfig(
@@ -112,8 +117,6 @@ def _train(one: Trained, store: Path, out: Path) -> dict[str, float]:
     fit(config, run)
     if not (scored / "scores.json").exists():
         evaluate(EvaluateConfig(emulator=str(run), data=str(store)), scored)
-    scores = read_json(scored / "scores.json")["models"]["emulator"]
-    return {name: scores[name]["r2"] for name in ("temperature_tendency", "specific_humidity_tendency")}
 
 
 def _couple(run: Coupled, store: Path, out: Path) -> None:
@@ -130,17 +133,14 @@ def _couple(run: Coupled, store: Path, out: Path) -> None:
     couple(config, out / "coupled" / run.name)
 
 
-def _collect(out: Path, offline: dict[str, dict[str, float]]) -> dict[str, Any]:
-    rows = []
-    for run in RUNS:
-        folder = out / "coupled" / run.name
-        metrics = read_json(folder / "metrics.json")
-        row = {
-            "name": run.name,
-            "text": run.text,
-            "network": run.network,
-            "r2": offline[run.network],
-            **{k: metrics.get(k) for k in ("days", "finite", "first_unstable_day", "unstable", "periods", "counters")},
-        }
-        rows.append(row)
-    return {"start": START, "rows": rows}
+def _row(run: Coupled, out: Path) -> dict[str, Any]:
+    metrics = read_json(out / "coupled" / run.name / "metrics.json")
+    scores = read_json(out / "evaluation" / run.network / "scores.json")["models"]["emulator"]
+    kept = ("days", "finite", "first_unstable_day", "unstable", "periods", "counters")
+    return {
+        "name": run.name,
+        "text": run.text,
+        "network": run.network,
+        "r2": {name: scores[name]["r2"] for name in ("temperature_tendency", "specific_humidity_tendency")},
+        **{key: metrics.get(key) for key in kept},
+    }
