@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -232,3 +234,19 @@ def tiny_run(tmp_path_factory, train_config):
     run = tmp_path_factory.mktemp("runs") / "tiny"
     fit(train_config(), run)
     return run
+
+
+#: In CI everything that a test needs is installed; only these may be absent.
+MAY_BE_ABSENT = ("GPU", "FTorch", "reference data")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """In CI a skipped test fails, unless it says that something is absent that CI cannot have."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        if not any(word in reason for word in MAY_BE_ABSENT):
+            report.outcome = "failed"
+            report.longrepr = f"skipped in CI, where nothing may be: {reason}"
+    return report

@@ -16,6 +16,7 @@ from subgrid.base.errors import SubgridError, UsageError
 from subgrid.coupling import CoupleConfig, couple
 from subgrid.emulator import load_emulator, save_emulator
 from subgrid.hosts.climate import open_climate
+from subgrid.training import TrainConfig, fit
 from subgrid.workflows.demo import commands, run_demo, summary_lines
 
 
@@ -131,16 +132,26 @@ def test_control_is_run_where_the_store_does_not_reach(demo: Path, tmp_path: Pat
     assert run.comparison.sizes["time"] == run.metrics["days"]
 
 
+def test_expanded_inputs_train_and_couple(demo: Path, tmp_path: Path):
+    """The host's memory (previous and dynamics tendencies) reaches the emulator inside the coupled run."""
+    settings = {"epochs": 2, "batch_size": 1024}
+    config = TrainConfig(data=str(demo / "store.zarr"), variables="speedy_expanded", recipe_settings=settings)
+    emulator = fit(config, tmp_path / "run")
+    assert emulator.network.shape.profiles_in == 21 and emulator.network.shape.scalars_in == 15
+    coupled = CoupleConfig(str(tmp_path / "run"), str(demo / "store.zarr"), days=1, timings=False)
+    assert couple(coupled, tmp_path / "coupled").metrics["finite"]
+
+
 def test_wrong_requests_are_refused_before_compiling(demo: Path, tmp_path: Path):
     good = {"emulator": str(demo / "run"), "data": str(demo / "store.zarr")}
     with pytest.raises(UsageError, match="2000-10-1"):
         couple(CoupleConfig(**good, start="1999-01-01"), tmp_path / "a")
     with pytest.raises(UsageError, match="callback"):
-        couple(CoupleConfig(**good, bridge="calback", timings=False), tmp_path / "b")
+        CoupleConfig(**good, bridge="calback")
     with pytest.raises(UsageError, match="clip_outputs"):
         couple(CoupleConfig(**good, constraints={"clip_output": False}), tmp_path / "c")
     with pytest.raises(UsageError, match="surface"):
-        couple(CoupleConfig(**good, keep="surfaces", timings=False), tmp_path / "d")
+        CoupleConfig(**good, keep="surfaces")
     with pytest.raises(UsageError, match="days"):
         CoupleConfig(**good, days=0)
 

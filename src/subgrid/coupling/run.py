@@ -14,14 +14,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from subgrid.base.errors import SubgridError, UsageError
+from subgrid.base.errors import SubgridError, UsageError, unknown_name
 from subgrid.base.files import make_folder, only_writer, read_json, write_json
 from subgrid.base.provenance import versions
 from subgrid.columns.store import ColumnStore, open_store
 from subgrid.coupling.compare import compare, verdict
 from subgrid.coupling.timing import step_times
 from subgrid.emulator.files import load_emulator
-from subgrid.hosts.base import check_fits, host
+from subgrid.hosts.base import BRIDGES, KEEPS, check_fits, host
 from subgrid.hosts.climate import open_climate
 
 logger = logging.getLogger("subgrid")
@@ -57,6 +57,9 @@ class CoupleConfig:
     def __post_init__(self) -> None:
         if self.days < 1:
             raise UsageError(f"couple.days={self.days} must be at least 1")
+        for name, valid in (("bridge", BRIDGES), ("keep", KEEPS)):
+            if getattr(self, name) not in valid:
+                raise unknown_name(f"couple.{name}", getattr(self, name), valid)
 
 
 @dataclass(frozen=True)

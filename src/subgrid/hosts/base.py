@@ -16,6 +16,10 @@ from subgrid.columns.variables import VariableSet
 from subgrid.emulator.emulator import Emulator
 
 HOSTS = ("speedy",)
+#: How an emulator reaches a jax host.
+BRIDGES = ("auto", "callback", "jax")
+#: Parts of the host's own physics that can be kept beside an emulator.
+KEEPS = ("none", "surface")
 
 
 class Host(Protocol):

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from subgrid.base.errors import SubgridError, unknown_name
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.flat import FlatEmulator
+from subgrid.hosts.base import BRIDGES
 
 logger = logging.getLogger("subgrid")
-BRIDGES = ("auto", "callback", "jax")
 #: A conversion is used where every output agrees with torch to this share of its spread (root mean square).
 AGREEMENT = 1e-5
 

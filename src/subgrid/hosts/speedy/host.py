@@ -24,7 +24,7 @@ from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.store import ColumnStore
 from subgrid.columns.variables import VariableSet, offsets, variable_set
 from subgrid.emulator.emulator import Emulator
-from subgrid.hosts.base import check_fits
+from subgrid.hosts.base import KEEPS, check_fits
 from subgrid.hosts.bridge import flat_function, null_callback_function
 from subgrid.hosts.climate import PIECE_DAYS, ClimateWriter
 from subgrid.hosts.speedy.generate import Generator
@@ -41,8 +41,6 @@ from subgrid.hosts.speedy.model import (
 from subgrid.hosts.speedy.settings import GenerateConfig, SpeedyConfig
 
 logger = logging.getLogger("subgrid")
-#: Parts of the host's own physics that can be kept beside an emulator.
-KEEPS = ("none", "surface")
 
 
 @dataclass
