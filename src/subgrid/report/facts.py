@@ -16,7 +16,12 @@ INPUTS = {
     "relative_humidity": "relative humidity in place of specific humidity",
     "relative_humidity_buoyancy": "relative humidity in place of specific humidity, and the buoyancy of a plume",
 }
-SPLITS = {"train": "Training data", "validation": "Validation data", "test": "Test data"}
+SPLITS = {
+    "perturbed": "Perturbed training data",
+    "train": "Training data",
+    "validation": "Validation data",
+    "test": "Test data",
+}
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,9 @@ def _network_facts(results: Results) -> list[tuple[str, str]]:
 
 def _bounds(emulator: Mapping[str, Any]) -> str:
     clipped = [n for n in ("inputs", "outputs") if emulator.get(f"clip_{n}")]
-    parts = [f"{listed(clipped)} kept within the training range"] if clipped else []
+    margin = float(emulator.get("clip_margin") or 0.0)
+    widened = f", widened by {100 * margin:g} % on either side" if margin else ""
+    parts = [f"{listed(clipped)} kept within the training range{widened}"] if clipped else []
     if emulator.get("condense"):
         hours = setting(emulator.get("condense_hours"))
         parts.append(f"condensation above {setting(emulator.get('condense_above'))} of saturation within {hours} h")
