@@ -114,8 +114,8 @@ def training_section(results: Results) -> Section | None:
         caption = (
             f"Loss on normalised outputs by epoch: validation went from {short(values[0])} to {short(values[best])} "
             f"(epoch {epochs[best]:g}, ringed, whose weights were kept); training below validation means that the "
-            "network fits its own columns better than new ones; perturbed columns, where they are used, raise the training "
-            "loss alone."
+            "network fits its own columns better than new ones; perturbed columns, where they are used, raise the "
+            "training loss alone."
         )
         alt = "Training and validation loss by epoch"
         blocks.append(drawing("loss", alt, caption, lambda n: training.loss_curve(metrics, narrow=n)))
