@@ -177,6 +177,19 @@ def _year_line(row: dict[str, Any]) -> str:
     )
 
 
+def _zonal_line(folder: Path) -> str:
+    """Where the zonal-mean temperature of the last third departs most from the control."""
+    data = open_climate(folder / "comparison")
+    emulator, control = data["zonal_temperature"].values
+    departure = emulator - control
+    level, row = np.unravel_index(int(np.nanargmax(np.abs(departure))), departure.shape)
+    latitude = float(data["latitude"][row])
+    return (
+        f"Over its last third the zonal-mean temperature departs most by {departure[level, row]:+.1f} K, at "
+        f"σ {float(data['sigma'][level]):.2f} and {abs(latitude):.0f}° {'N' if latitude > 0 else 'S'}."
+    )
+
+
 def stability_page(results: dict[str, Any], folders: dict[str, Path], docs: Path) -> Path:
     """Write ``stability.md`` and its figures below ``docs``; every figure in it comes from the runs.
 
@@ -200,7 +213,11 @@ def stability_page(results: dict[str, Any], folders: dict[str, Path], docs: Path
         "TABLE": "\n".join(_table(rows)),
         "DEPARTURES": "\n".join(_departures(rows)),
         "YEAR": _year_line(rows[0]),
-        "LONG": "\n".join(f"- *{row['text']}*: {_year_line(row)}" for row in rows if row["days"] > 180),
+        "LONG": "\n".join(
+            f"- *{row['text']}*: {_year_line(row)} {_zonal_line(folders[row['name']])}"
+            for row in rows
+            if row["days"] > 180
+        ),
     }
     for key, value in filled.items():
         text = text.replace("{{" + key + "}}", value)
