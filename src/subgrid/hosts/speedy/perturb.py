@@ -39,6 +39,21 @@ def _smoother(levels: int) -> np.ndarray:
     return kernel / np.sqrt(np.square(kernel).sum(1, keepdims=True))
 
 
+def _virtual(t: jax.Array, q: jax.Array) -> jax.Array:
+    """Virtual temperature, K."""
+    return t * (1.0 + (jcm_constants.rv / jcm_constants.rd - 1.0) * q)
+
+
+def _ground(model: SpeedyModel, weights: jax.Array) -> jax.Array:
+    """Geopotential of each level of a column without depth, (level, column): what the dynamics stands on.
+
+    It is the dynamics' own orography, which differs from the terrain that the physics sees by up to 1,200 m.
+    """
+    state = model.model.dycore.to_physics_state(model.initial().state)
+    fields = [x.reshape(x.shape[0], -1) for x in (state.geopotential, state.temperature, state.specific_humidity)]
+    return fields[0] - weights @ _virtual(fields[1], fields[2])
+
+
 def perturber(model: SpeedyModel, seed: int) -> Callable[[Carry], Fields]:
     """A compiled function from the carry after a step to that step's columns, perturbed, with the host's answer.
 
@@ -48,6 +63,7 @@ def perturber(model: SpeedyModel, seed: int) -> Callable[[Carry], Fields]:
     smoother = jnp.asarray(_smoother(model.config.levels), jnp.float32)
     weights = jnp.asarray(get_geopotential_weights_sigma(model.coords.vertical, jcm_constants.rd), jnp.float32)
     sigma = jnp.asarray(model.grid.vertical.sigma_levels, jnp.float32)[:, None]
+    ground = _ground(model, weights)
 
     def noise(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
         white = jax.random.normal(key, shape, jnp.float32)
@@ -66,7 +82,6 @@ def perturber(model: SpeedyModel, seed: int) -> Callable[[Carry], Fields]:
         humidity = humidity * jnp.exp(LOG_HUMIDITY * amplitude * noise(keys[3], shape)[0])
         q = jnp.clip(humidity, 0.0, HUMIDITY_CEILING) * G_TO_KG * jnp.maximum(get_qsat(t, pressure, sigma), 0.0)
         q = jnp.minimum(q, 0.05)
-        virtual = t * (1.0 + (jcm_constants.rv / jcm_constants.rd - 1.0) * q)
         wind = {n: WIND * amplitude * noise(k, shape)[0] for n, k in (("u_wind", keys[4]), ("v_wind", keys[5]))}
         grid = model.grid_field
         return PhysicsState(
@@ -74,7 +89,7 @@ def perturber(model: SpeedyModel, seed: int) -> Callable[[Carry], Fields]:
             v_wind=grid(columns["v_wind"] + wind["v_wind"]),
             temperature=grid(t),
             specific_humidity=grid(q),
-            geopotential=grid(columns["surface_geopotential"] + weights @ virtual),
+            geopotential=grid(ground + weights @ _virtual(t, q)),
             normalized_surface_pressure=grid(pressure[0]),
             tracers={},
         )
