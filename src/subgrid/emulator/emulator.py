@@ -55,6 +55,11 @@ class Emulator(nn.Module):
         """Names of the columns of the diagnostics."""
         return ["inputs_clipped", "outputs_clipped", *(str(c.counter) for c in self.constraints)]
 
+    @property
+    def memory_size(self) -> int:
+        """Numbers per column that the caller carries from step to step."""
+        return 0
+
     def encode(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor]:
         """Raw SI -> normalised network inputs (within the training range if ``clip_inputs``)."""
         p, s, _ = self._encode(profile_values, scalar_values)
