@@ -205,8 +205,8 @@ def _rollout_line(found: dict[str, Any] | None) -> str:
         return "some steps (not run yet)."
     return (
         f"{found['steps']} coupled steps, beside its usual loss ({found['iterations']} iterations, "
-        f"{found['seconds'] / 60:.0f} min with the host's trajectories). The squared error of the coupled state, in units of "
-        f"what physics changes meanwhile, goes from {found['first']:.3f} to {found['last']:.3f}."
+        f"{found['seconds'] / 60:.0f} min with the host's trajectories). The squared error of the coupled state, in "
+        f"units of what physics changes meanwhile, goes from {found['first']:.3f} to {found['last']:.3f}."
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from subgrid.base.errors import SubgridError
 from subgrid.base.files import make_folder, only_writer, read_json, write_json
 from subgrid.columns.store import open_store
 from subgrid.coupling.run import CoupleConfig, couple
@@ -119,8 +120,14 @@ def stability(store: Path, out: Path, docs: Path | None = None) -> Path:
 
 
 def write_page(out: Path, docs: Path) -> Path:
-    """Write ``stability.json`` and the page from the runs below ``out`` that are finished."""
+    """Write ``stability.json`` and the page from the runs below ``out`` that are finished.
+
+    Raises:
+        SubgridError: none is.
+    """
     finished = [r for r in RUNS if (out / "coupled" / r.name / "metrics.json").exists()]
+    if not finished:
+        raise SubgridError(f"{out} has no finished run: run `subgrid study stability`")
     results = {
         "start": START,
         "rows": [_row(run, out) for run in finished],
