@@ -26,8 +26,8 @@ SERIES = (
 SHOWN = {
     "design-s0": ("#0072B2", "-"),
     "climate": ("#56B4E9", "-"),
-    "humidity-free": ("#009E73", "--"),
     "noise-free": ("#E69F00", "-"),
+    "unet": ("#009E73", "-"),
     "raw-tight-condense": ("#D55E00", "-"),
     "raw-free": ("#D55E00", "--"),
 }
@@ -82,7 +82,7 @@ def series_figure(folders: dict[str, Path], rows: list[dict[str, Any]]) -> Figur
     """Global means against the control, five-day means over the first 90 days, for the runs that tell the story."""
     figure = Figure(figsize=(9, 8), layout="constrained")
     axes = figure.subplots(3, 1, sharex=True)
-    limits = ((-5.0, 5.0), (0.85, 1.3), (0.7, 1.5))
+    limits = ((-2.5, 6.0), (0.9, 1.15), (0.8, 2.2))
     texts = {row["name"]: row["text"] for row in rows}
     for name, (colour, dash) in SHOWN.items():
         if name not in folders or not (folders[name] / "comparison").exists():

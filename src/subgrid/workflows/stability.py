@@ -81,12 +81,14 @@ RUNS = (
     Coupled("free", "design-s0", "the design without any bound", FREE),
     Coupled("climate", "climate", "without perturbed columns", days=365),
     Coupled("climate-tight", "climate", "without perturbed columns, tight bounds", TIGHT),
-    Coupled("climate-tight-condense", "climate", "the same, and condensation above 102 %", {**TIGHT, **CONDENSE}),
+    Coupled("climate-tight-condense", "climate", "the same with condensation above 102 %", {**TIGHT, **CONDENSE}),
     Coupled("noise-free", "noise", "input noise 0.1 instead of perturbed columns", FREE),
     Coupled("humidity-free", "humidity", "relative humidity only, no bounds", FREE),
-    Coupled("humidity-tight-condense", "humidity", "the same, tight bounds, condensation", {**TIGHT, **CONDENSE}),
+    Coupled(
+        "humidity-tight-condense", "humidity", "relative humidity only, tight, condensation", {**TIGHT, **CONDENSE}
+    ),
     Coupled("raw-free", "raw", "specific humidity, no bounds", FREE),
-    Coupled("raw-tight-condense", "raw", "the same, tight bounds, condensation", {**TIGHT, **CONDENSE}),
+    Coupled("raw-tight-condense", "raw", "specific humidity, tight, condensation", {**TIGHT, **CONDENSE}),
     Coupled("projection", "design-s0", "the design, water closed by projection", {"water": "projection"}),
     Coupled("rain", "design-s0", "the design, water closed by precipitation", {"water": "precipitation"}),
     Coupled("surface", "design-s0", "the design, host's own surface fluxes", keep="surface"),
