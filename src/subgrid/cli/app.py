@@ -213,7 +213,6 @@ def list_names(
     """
     from subgrid.base.errors import unknown_name
     from subgrid.columns.variables import variable_set_names
-    from subgrid.hosts.base import HOSTS
 
     def architectures() -> list[str]:
         from subgrid.networks import names
@@ -225,11 +224,16 @@ def list_names(
 
         return recipe_names()
 
+    def hosts() -> list[str]:
+        from subgrid.hosts.base import host_names
+
+        return host_names()
+
     kinds = {
         "architectures": architectures,
         "recipes": recipes,
         "variables": variable_set_names,
-        "hosts": lambda: list(HOSTS),
+        "hosts": hosts,
     }
     if what and what not in kinds:
         raise unknown_name("list", what, kinds)

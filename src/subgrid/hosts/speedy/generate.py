@@ -85,9 +85,9 @@ def column_probability(area: NDArray[np.float64], fraction: float) -> NDArray[np
 class Generator:
     """Runs the host and fills a store, day by day; :meth:`run` resumes what a kill left."""
 
-    def __init__(self, path: Path, host: SpeedyConfig, config: GenerateConfig) -> None:
+    def __init__(self, path: Path, host: SpeedyConfig, config: GenerateConfig, name: str = "speedy") -> None:
         config.check(host)
-        self.path, self.host, self.config = path, host, config
+        self.path, self.host, self.config, self.name = path, host, config, name
         self.calendar = Calendar(host, config)
         self.perturb: Callable[[Carry], Mapping[str, Any]] | None = None
         expanded, base = variable_set("speedy_expanded"), variable_set("speedy")
@@ -112,7 +112,7 @@ class Generator:
                 grid=model.grid,
                 arrays=self.arrays,
                 time_step=model.dt,
-                host="speedy",
+                host=self.name,
                 provenance=provenance(host=self.host, generate=self.config),
             )
             writer = StoreWriter(self.path, spec)
@@ -138,7 +138,7 @@ class Generator:
             scalars,
             start=calendar.timegm(first.timetuple()),
             days=self.calendar.days - self.calendar.first_train,
-            attributes={"source": "the host's own column physics", "host": "speedy"},
+            attributes={"source": "the host's own column physics", "host": self.name},
         )
 
     def _days(self, model: SpeedyModel, writer: StoreWriter, climate: ClimateWriter, carry: Carry, first: int) -> None:
