@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.base.files import only_writer, write_file
+from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import provenance
 from subgrid.columns.store import ColumnStore, StoreSpec, StoreWriter
@@ -116,17 +117,21 @@ class Generator:
                 provenance=provenance(host=self.host, generate=self.config),
             )
             writer = StoreWriter(self.path, spec)
-            self.perturb = perturber(model, self.config.seed) if self.config.perturbed_fraction else None
-            climate = self._climate(writer.folder / "control" / "daily", model)
-            day, carry = 0, model.initial()
-            if writer.resumed is not None:
-                day = int(writer.resumed["day"])
-                carry = model.from_arrays(writer.resumed)
-                logger.info("generate: goes on from %s", self.calendar.date(day))
-            self._days(model, writer, climate, carry, day)
-            monthly = monthly_means(open_climate(writer.folder / "control" / "daily")).drop_encoding()
-            monthly.to_zarr(writer.folder / "control" / "monthly", mode="w", consolidated=False)
-            return writer.finish()
+            with log_file(writer.folder, "generate"):
+                return self._fill(model, writer)
+
+    def _fill(self, model: SpeedyModel, writer: StoreWriter) -> ColumnStore:
+        self.perturb = perturber(model, self.config.seed) if self.config.perturbed_fraction else None
+        climate = self._climate(writer.folder / "control" / "daily", model)
+        day, carry = 0, model.initial()
+        if writer.resumed is not None:
+            day = int(writer.resumed["day"])
+            carry = model.from_arrays(writer.resumed)
+            logger.info("generate: goes on from %s", self.calendar.date(day))
+        self._days(model, writer, climate, carry, day)
+        monthly = monthly_means(open_climate(writer.folder / "control" / "daily")).drop_encoding()
+        monthly.to_zarr(writer.folder / "control" / "monthly", mode="w", consolidated=False)
+        return writer.finish()
 
     def _climate(self, path: Path, model: SpeedyModel) -> ClimateWriter:
         profiles, scalars = model.climate_names()
