@@ -1,4 +1,4 @@
-"""The verbs: ``subgrid VERB ... key=value``; exit code 0 done, 1 the work failed, 2 wrong usage."""
+"""The verbs: options, then ``key=value`` settings; exit code 0 done, 1 the work failed, 2 wrong usage."""
 
 from __future__ import annotations
 

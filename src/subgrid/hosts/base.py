@@ -49,7 +49,7 @@ class Host(Protocol):
     @property
     def parameters(self) -> Mapping[str, Any]: ...
 
-    def generate(self, path: Path, settings: Any) -> ColumnStore:
+    def generate(self, path: Path | str, settings: Any) -> ColumnStore:
         """Make (or go on making) a column store."""
         ...
 

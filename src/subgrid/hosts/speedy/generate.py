@@ -86,9 +86,9 @@ def column_probability(area: NDArray[np.float64], fraction: float) -> NDArray[np
 class Generator:
     """Runs the host and fills a store, day by day; :meth:`run` resumes what a kill left."""
 
-    def __init__(self, path: Path, host: SpeedyConfig, config: GenerateConfig, name: str = "speedy") -> None:
+    def __init__(self, path: Path | str, host: SpeedyConfig, config: GenerateConfig, name: str = "speedy") -> None:
         config.check(host)
-        self.path, self.host, self.config, self.name = path, host, config, name
+        self.path, self.host, self.config, self.name = Path(path), host, config, name
         self.calendar = Calendar(host, config)
         self.perturb: Callable[[Carry], Mapping[str, Any]] | None = None
         expanded, base = variable_set("speedy_expanded"), variable_set("speedy")

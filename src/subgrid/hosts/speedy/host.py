@@ -95,7 +95,7 @@ class Speedy:
         """Resolution and clock."""
         return asdict(self.config)
 
-    def generate(self, path: Path, settings: GenerateConfig) -> ColumnStore:
+    def generate(self, path: Path | str, settings: GenerateConfig) -> ColumnStore:
         """Make (or go on making) a column store with its control climate."""
         return Generator(path, self.config, settings, self.name).run()
 
