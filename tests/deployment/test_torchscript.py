@@ -146,6 +146,16 @@ def test_a_model_that_differs_is_refused_and_not_left_behind(tmp_path, tiny_run,
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["log.txt"]
 
 
+def test_the_shell_is_the_same_before_it_is_scripted(module, report, columns, tiny_run):
+    core = torchscript._Core(FlatEmulator(load_emulator(tiny_run)).eval())
+    eager = torchscript.Shell(core, report["n_in"], report["n_out"])
+    with torch.inference_mode():
+        assert torch.equal(eager(columns[:7]), module(columns[:7]))
+    for wrong in (columns[0], columns[:7, 1:], columns[:7].double()):
+        with pytest.raises(AssertionError, match="subgrid: "):
+            eager(wrong)
+
+
 def test_nan_counts_as_a_difference():
     good, spread = np.ones((3, 2), np.float32), np.ones(2)
     bad = good.copy()
