@@ -10,8 +10,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
     from subgrid.columns import open_store
     from subgrid.coupling import CoupleConfig, couple
@@ -56,6 +54,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import on first use, so that ``import subgrid`` costs nothing."""
+    if name == "__version__":  # kept in pyproject.toml alone
+        from importlib.metadata import version
+
+        return version("subgrid")
     if name not in _PLACES:
         raise AttributeError(f"module 'subgrid' has no attribute '{name}'")
     module, _, attribute = _PLACES[name].partition(":")

@@ -90,12 +90,12 @@ def test_repeated_variables_and_scalars_before_profiles_are_refused():
 @pytest.fixture
 def as_set(tmp_path, monkeypatch):
     """Reads a YAML text as the variable set ``mine``, beside the package's own."""
-    real = variables._set_files
+    real = variables._own_sets
 
     def read(text):
         path = tmp_path / "mine.yaml"
         path.write_text(text)
-        monkeypatch.setattr(variables, "_set_files", lambda: {**real(), "mine": path})
+        monkeypatch.setattr(variables, "_own_sets", lambda: {**real(), "mine": path})
         return variable_set("mine")
 
     return read

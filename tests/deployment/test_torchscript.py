@@ -40,7 +40,7 @@ def columns(tiny_run, tiny_store):
 
 
 def test_the_folder_holds_model_contract_and_report(report, out):
-    assert sorted(p.name for p in out.iterdir()) == ["contract.json", "model.pt", "report.json"]
+    assert sorted(p.name for p in out.iterdir()) == ["contract.json", "log.txt", "model.pt", "report.json"]
     assert json.loads((out / "report.json").read_text()) == report
     assert report["bytes"] == (out / "model.pt").stat().st_size
 
@@ -143,7 +143,17 @@ def test_a_model_that_differs_is_refused_and_not_left_behind(tmp_path, tiny_run,
     monkeypatch.setattr(torchscript, "script", other)
     with pytest.raises(SubgridError, match=r"the scripted model differs from the emulator.*1e-05 otherwise"):
         export(tiny_run, tiny_store.path, tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["log.txt"]
+
+
+def test_the_shell_is_the_same_before_it_is_scripted(module, report, columns, tiny_run):
+    core = torchscript._Core(FlatEmulator(load_emulator(tiny_run)).eval())
+    eager = torchscript.Shell(core, report["n_in"], report["n_out"])
+    with torch.inference_mode():
+        assert torch.equal(eager(columns[:7]), module(columns[:7]))
+    for wrong in (columns[0], columns[:7, 1:], columns[:7].double()):
+        with pytest.raises(AssertionError, match="subgrid: "):
+            eager(wrong)
 
 
 def test_nan_counts_as_a_difference():

@@ -203,6 +203,9 @@ def test_killed_generation_goes_on_to_the_same_store(store, tmp_path, monkeypatc
                 np.testing.assert_array_equal(resumed[split].read(array, block), store[split].read(array, block))
     both = [open_climate(s.path / "control" / "daily")["temperature"].values for s in (resumed, store)]
     np.testing.assert_array_equal(*both)
+    log = (path / "log.txt").read_text()  # moved with the store from where it was built
+    at = [log.index(text) for text in ("generate: begins", "generate: interrupted", "goes on from", "generate: done")]
+    assert at == sorted(at)
 
 
 def test_departure_is_named_and_the_last_good_state_kept(store, tmp_path, monkeypatch):

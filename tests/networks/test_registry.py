@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from subgrid import networks
+from subgrid.base import plugins
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.networks import registry
 
@@ -33,7 +34,7 @@ def own_registry(monkeypatch):
 
 def offer(monkeypatch, name, load):
     point = SimpleNamespace(name=name, value="their.module", load=load)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
 
 
 def test_importing_the_package_registers_mlp_and_unet():

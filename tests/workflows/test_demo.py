@@ -31,6 +31,16 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_demo_leaves_everything(demo: Path):
     for name in ("report.html", "summary.json", "store.zarr", "run", "coupled", "evaluation", "export/model.pt"):
         assert (demo / name).exists(), name
+    for stage, folder in {
+        "demo": "",
+        "generate": "store.zarr",
+        "train": "run",
+        "evaluate": "evaluation",
+        "couple": "coupled",
+        "export": "export",
+    }.items():
+        log = (demo / folder / "log.txt").read_text()
+        assert f"{stage}: begins" in log and f"{stage}: done after" in log
     summary = json.loads((demo / "summary.json").read_text())
     assert set(summary["stages"]) == {"generate", "train", "evaluate", "couple", "export", "report"}
     assert summary["online"]["days"] == 2 and summary["online"]["finite"]
@@ -102,9 +112,11 @@ def test_coupled_run_goes_on_after_a_kill(demo: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(host_module.Progress, "update", dying)
     with pytest.raises(KeyboardInterrupt):
         couple(config, tmp_path / "cut")
+    assert (tmp_path / "cut" / "log.txt").read_text().endswith("couple: interrupted\n")
     assert not (tmp_path / "cut" / "metrics.json").exists()
     monkeypatch.setattr(host_module.Progress, "update", real)
     resumed = couple(config, tmp_path / "cut").daily
+    assert (tmp_path / "cut" / "log.txt").read_text().count("couple: begins") == 2
     for name in ("temperature", "specific_humidity", "evaporation", "inputs_clipped"):
         np.testing.assert_array_equal(resumed[name].values, whole[name].values)
 

@@ -8,6 +8,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+from subgrid.base.logs import quiet
+
 logger = logging.getLogger("subgrid")
 #: Seconds between plain progress lines.
 PLAIN_INTERVAL = 20.0
@@ -24,7 +26,7 @@ class Progress:
         self._bar: Any = None
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not quiet():
             from rich.console import Console
             from rich.progress import (
                 BarColumn,
@@ -53,7 +55,6 @@ class Progress:
         self.done += count
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, description=f"{self.title} {note}".rstrip())
-            return
         now = time.monotonic()
         if now - self._said >= PLAIN_INTERVAL or self.done >= self.total:
             self._said = now
@@ -67,6 +68,7 @@ class Progress:
                 rate,
                 self.unit,
                 note,
+                extra={"on_bar": self._bar is not None},  # then for log files alone
             )
 
     def __exit__(

@@ -1,8 +1,9 @@
-"""The verbs: ``subgrid VERB ... key=value``; exit code 0 done, 1 the work failed, 2 wrong usage."""
+"""The verbs: options, then ``key=value`` settings; exit code 0 done, 1 the work failed, 2 wrong usage."""
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,12 +14,38 @@ from subgrid.base.errors import SubgridError, UsageError
 
 app = typer.Typer(
     name="subgrid",
-    help="Learn the physics that a climate model cannot resolve, prove it inside a climate model, ship it to Fortran.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+logger = logging.getLogger("subgrid")
+#: Words that any verb takes, anywhere, and how much is then said on standard error.
+LEVELS = {"--verbose": logging.DEBUG, "--quiet": logging.WARNING}
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import subgrid
+
+        print(f"subgrid {subgrid.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="print the version")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="say more on standard error; before or after VERB")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="say only what went wrong; before or after VERB")] = False,
+) -> None:
+    """Learn the physics that a climate model cannot resolve, prove it inside a climate model, ship it to Fortran."""
+    del version, verbose, quiet  # obeyed already: by _version, and by main() before a verb is known
+
+
 data = typer.Typer(help="Columns: make them, look at them.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data, name="data")
 
@@ -213,7 +240,6 @@ def list_names(
     """
     from subgrid.base.errors import unknown_name
     from subgrid.columns.variables import variable_set_names
-    from subgrid.hosts.base import HOSTS
 
     def architectures() -> list[str]:
         from subgrid.networks import names
@@ -225,11 +251,16 @@ def list_names(
 
         return recipe_names()
 
+    def hosts() -> list[str]:
+        from subgrid.hosts.base import host_names
+
+        return host_names()
+
     kinds = {
         "architectures": architectures,
         "recipes": recipes,
         "variables": variable_set_names,
-        "hosts": lambda: list(HOSTS),
+        "hosts": hosts,
     }
     if what and what not in kinds:
         raise unknown_name("list", what, kinds)
@@ -241,10 +272,13 @@ def main() -> None:
     """Entry point: one clear line for every failure that a user can meet."""
     from subgrid.base.logs import set_up
 
-    set_up()
+    words, level = _without_levels(sys.argv[1:])
+    set_up(level)
+    logger.debug("subgrid %s", " ".join(words))
     try:
-        code = app(standalone_mode=False)
+        code = app(words, prog_name="subgrid", standalone_mode=False)
     except SubgridError as error:
+        logger.debug("where it failed:", exc_info=True)
         print(f"subgrid: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
@@ -258,6 +292,13 @@ def main() -> None:
             sys.exit(UsageError.exit_code)
         raise
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _without_levels(words: list[str]) -> tuple[list[str], int]:
+    """The words without those of :data:`LEVELS`, which may stand anywhere, and the level that the last of them asks."""
+    asked = [word for word in words if word in LEVELS]
+    level = LEVELS[asked[-1]] if asked else logging.INFO
+    return [word for word in words if word not in LEVELS], level
 
 
 def _with_nearest(error: Any) -> str:

@@ -74,6 +74,7 @@ def compose(
     finally:
         GlobalHydra.instance().clear()
     assert isinstance(plain, dict)
+    logging.getLogger("subgrid").debug("settings: %s", plain)
     return {str(k): v for k, v in plain.items()}
 
 

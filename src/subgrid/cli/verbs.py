@@ -64,20 +64,29 @@ def _defaults(config: type) -> dict[str, Any]:
     return {f.name: f.default for f in fields(config)}
 
 
+def _chosen(group: str, words: list[str], default: str) -> str:
+    """The choice of a group that ``words`` make; the last word counts, as for Hydra."""
+    return next((word.removeprefix(f"{group}=") for word in reversed(words) if word.startswith(f"{group}=")), default)
+
+
 def generate_settings(words: list[str]) -> tuple[str, str, dict[str, Any], Any]:
     """Words of ``subgrid data generate`` -> host name, output path, host settings, sampling settings."""
-    from subgrid.hosts.speedy.settings import GenerateConfig, SpeedyConfig
+    from subgrid.hosts.base import host_names, host_settings
+    from subgrid.hosts.speedy.settings import GenerateConfig
 
     @dataclass(frozen=True)
     class GenerateWords(GenerateConfig):
         host: str = "speedy"
         out: str = "???"
 
-    settings = compose(GenerateWords, words, groups={"host": {"speedy": _defaults(SpeedyConfig)}})
+    chosen, hosts = _chosen("host", words, "speedy"), host_names()
+    # Only the chosen one is imported: another package's may be broken.
+    choices = {n: _defaults(host_settings(n)) if n == chosen else {} for n in hosts}
+    settings = compose(GenerateWords, words, groups={"host": choices})
     host = settings.pop("host")
     out = settings.pop("out")
     name = host.pop("name")
-    build(SpeedyConfig, host)
+    build(host_settings(name), host)
     return name, str(out), host, build(GenerateConfig, settings)
 
 
@@ -88,7 +97,8 @@ def train_settings(words: list[str]) -> tuple[Any, str]:
     from subgrid.training.recipes import recipe, recipe_names
     from subgrid.training.recipes.base import RecipeConfig
 
-    recipes = {n: {f.name: getattr(recipe(n).config, f.name) for f in fields(RecipeConfig)} for n in recipe_names()}
+    wanted = _chosen("recipe", words, TrainWords.recipe)
+    recipes = {n: asdict(recipe(n).config) if n == wanted else {} for n in recipe_names()}
     settings = compose(
         TrainWords,
         words,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib import metadata, resources
+from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
 import yaml
 
 from subgrid.base.errors import SubgridError, unknown_name
+from subgrid.base.plugins import offered
 
 Kind = Literal["profile", "scalar"]
+ENTRY_POINT_GROUP = "subgrid.variable_sets"
 
 
 @dataclass(frozen=True)
@@ -143,22 +145,35 @@ class VariableSet:
             raise SubgridError(f"malformed variable set: {error}") from error
 
 
-def _set_files() -> dict[str, Traversable]:
-    """YAML files by set name: this package's own, then those of packages that declare an entry point."""
-    folders: list[Traversable] = [resources.files("subgrid.columns") / "sets"]
-    for point in metadata.entry_points(group="subgrid.variable_sets"):
-        folders.append(resources.files(point.value))
-    return {
-        entry.name.removesuffix(".yaml"): entry
-        for folder in folders
-        for entry in folder.iterdir()
-        if entry.name.endswith(".yaml")
-    }
+def _own_sets() -> dict[str, Traversable]:
+    """This package's YAML files by set name."""
+    folder = resources.files("subgrid.columns") / "sets"
+    return {e.name.removesuffix(".yaml"): e for e in folder.iterdir() if e.name.endswith(".yaml")}
 
 
 def variable_set_names() -> list[str]:
-    """Names of all known variable sets."""
-    return sorted(_set_files())
+    """All variable sets: those here and those that installed packages offer.
+
+    An entry point of the group ``subgrid.variable_sets`` has the set's name and the package in which its YAML lies.
+    """
+    return sorted({*_own_sets(), *offered(ENTRY_POINT_GROUP)})
+
+
+def _set_file(name: str) -> Traversable:
+    """The YAML of a set; :class:`SubgridError` for an unknown name, or a package that lacks the file it announces."""
+    own = _own_sets()
+    if name in own:
+        return own[name]
+    point = offered(ENTRY_POINT_GROUP).get(name)
+    if point is None:
+        raise unknown_name("variable set", name, variable_set_names())
+    try:
+        file = resources.files(point.value) / f"{name}.yaml"
+    except Exception as error:
+        raise SubgridError(f"variable set '{name}': importing {point.value} failed: {error}") from error
+    if not file.is_file():
+        raise SubgridError(f"variable set '{name}': package {point.value} has no {name}.yaml")
+    return file
 
 
 class _Loader(yaml.SafeLoader):
@@ -207,18 +222,16 @@ def _extended(base: Iterable[Variable], own: list[Variable]) -> list[Variable]:
 
 
 def _read_set(name: str, extending: tuple[str, ...]) -> VariableSet:
-    files = _set_files()
-    if name not in files:
-        raise unknown_name("variable set", name, files)
+    file = _set_file(name)
     if name in extending:
         raise SubgridError(f"variable sets extend one another in a circle: {' -> '.join((*extending, name))}")
     try:
-        content = yaml.load(files[name].read_text(), _Loader)
+        content = yaml.load(file.read_text(), _Loader)
         inputs, targets = _parse(content.get("inputs")), _parse(content.get("targets"))
         parent = content.get("extends")
         description = str(content.get("description", ""))
     except (yaml.YAMLError, AttributeError, TypeError, SubgridError) as error:
-        raise SubgridError(f"variable set '{name}': malformed file {files[name]} ({error})") from error
+        raise SubgridError(f"variable set '{name}': malformed file {file} ({error})") from error
     if parent:
         base = _read_set(str(parent), (*extending, name))
         inputs, targets = _extended(base.inputs, inputs), _extended(base.targets, targets)

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from subgrid.base.errors import SubgridError, UsageError, unknown_name
 from subgrid.base.files import make_folder, only_writer, read_json, write_json
+from subgrid.base.logs import log_file
 from subgrid.base.provenance import versions
 from subgrid.columns.store import ColumnStore, open_store
 from subgrid.coupling.compare import compare, verdict
 from subgrid.coupling.timing import step_times
+from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.files import load_emulator
-from subgrid.hosts.base import BRIDGES, KEEPS, check_fits, host
+from subgrid.hosts.base import BRIDGES, KEEPS, Host, check_fits, host
 from subgrid.hosts.climate import open_climate
 
 logger = logging.getLogger("subgrid")
@@ -122,17 +124,24 @@ def couple(config: CoupleConfig, out: Path | str) -> CoupledRun:
         if (out / "config.json").exists() and not _same(config, out):
             raise SubgridError(f"{out} was begun with another config; remove it or choose another folder")
         write_json(out / "config.json", asdict(config))
-        control = matched_control(store, driven, restart, config.days, out)
-        watch = _DriftWatch(control, driven.grid)
-        result = driven.run(
-            emulator, restart, config.days, out, bridge=config.bridge, keep=config.keep, on_day=watch, title="couple"
-        )
-        metrics = _metrics(config, out, driven, control, result)
-        if config.timings:
-            metrics["step_ms"] = step_times(driven, emulator, restart, config.bridge, config.keep)
-            metrics["simulated_years_per_day"] = _sypd(metrics["step_ms"]["coupled"] / 1e3, driven.time_step)
-        write_json(out / "metrics.json", metrics)
-        return CoupledRun(out, metrics)
+        with log_file(out, "couple"):
+            return _run(config, out, store, restart, emulator, driven)
+
+
+def _run(
+    config: CoupleConfig, out: Path, store: ColumnStore, restart: Path, emulator: Emulator, driven: Host
+) -> CoupledRun:
+    control = matched_control(store, driven, restart, config.days, out)
+    watch = _DriftWatch(control, driven.grid)
+    result = driven.run(
+        emulator, restart, config.days, out, bridge=config.bridge, keep=config.keep, on_day=watch, title="couple"
+    )
+    metrics = _metrics(config, out, driven, control, result)
+    if config.timings:
+        metrics["step_ms"] = step_times(driven, emulator, restart, config.bridge, config.keep)
+        metrics["simulated_years_per_day"] = _sypd(metrics["step_ms"]["coupled"] / 1e3, driven.time_step)
+    write_json(out / "metrics.json", metrics)
+    return CoupledRun(out, metrics)
 
 
 def _same(config: CoupleConfig, out: Path) -> bool:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from subgrid.base.errors import SubgridError
-from subgrid.base.files import make_folder, only_writer, write_file, write_json
+from subgrid.base.files import only_writer, write_file, write_json
+from subgrid.base.logs import log_file
 from subgrid.base.provenance import versions
 from subgrid.columns.store import Split, open_store
 from subgrid.columns.variables import channel_labels
@@ -130,8 +131,7 @@ def export(run: Path | str, data: Path | str, out: Path | str) -> dict[str, Any]
         )
     sample = _sample(split, emulator, 3 * max(BATCHES))
     spread = split.variable_statistics(emulator.variables.targets)["std"]
-    with only_writer(out):
-        make_folder(out)
+    with only_writer(out), log_file(out, "export"):
         module = script(emulator, torch.from_numpy(sample[: max(BATCHES)]))
         contract = _contract(emulator)
         extra = {"contract.json": json.dumps(contract)}

@@ -14,7 +14,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from subgrid.base.errors import SubgridError
-from subgrid.base.files import make_folder, only_writer, write_json
+from subgrid.base.files import only_writer, write_json
+from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import versions
 from subgrid.columns.store import ColumnStore, Split, open_store
@@ -118,8 +119,7 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
             f"{config.data} has {store.grid.levels} levels, the emulator {emulator.grid.n_levels}: evaluate it on a "
             "store with its own levels"
         )
-    with only_writer(out):
-        make_folder(out)
+    with only_writer(out), log_file(out, "evaluate"):
         train, split = store["train"], store[config.split]
         predictors = {
             "emulator": emulator_predictor(emulator),

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from subgrid.base.errors import UsageError, unknown_name
+from subgrid.base.errors import SubgridError, UsageError, unknown_name
+from subgrid.base.plugins import import_offer, offered
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.store import ColumnStore
 from subgrid.columns.variables import VariableSet
 from subgrid.emulator.emulator import Emulator
+from subgrid.hosts.speedy.settings import SpeedyConfig
 
-HOSTS = ("speedy",)
+ENTRY_POINT_GROUP = "subgrid.hosts"
 #: How an emulator reaches a jax host.
 BRIDGES = ("auto", "callback", "jax")
 #: Parts of the host's own physics that can be kept beside an emulator.
@@ -46,7 +49,7 @@ class Host(Protocol):
     @property
     def parameters(self) -> Mapping[str, Any]: ...
 
-    def generate(self, path: Path, settings: Any) -> ColumnStore:
+    def generate(self, path: Path | str, settings: Any) -> ColumnStore:
         """Make (or go on making) a column store."""
         ...
 
@@ -116,14 +119,79 @@ def check_fits(emulator: Emulator, host: Host, keep: str = "none") -> None:
         )
 
 
+Builder = TypeVar("Builder", bound=Callable[..., Host])
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """The dataclass of a host's settings, and what builds the host from them."""
+
+    settings: type
+    build: Callable[..., Host]
+
+
+_HOSTS: dict[str, _Offer] = {}
+
+
+def register(name: str, settings: type) -> Callable[[Builder], Builder]:
+    """Decorator of a function ``(**settings) -> Host``: make a host known as ``name``.
+
+    The function's module is imported to check settings: it should import the model itself only inside.
+
+    Args:
+        name: what ``host=name`` chooses.
+        settings: dataclass of the host's settings, each with a default.
+
+    Raises:
+        SubgridError: the name is taken by another function.
+    """
+
+    def add(builder: Builder) -> Builder:
+        known = _HOSTS.get(name)
+        if known is not None and known.build.__module__ != builder.__module__:  # a reload may register again
+            raise SubgridError(f"host '{name}' is registered twice; give one of them another name")
+        _HOSTS[name] = _Offer(settings, builder)
+        return builder
+
+    return add
+
+
+def host_names() -> list[str]:
+    """All hosts: those here and those that installed packages offer."""
+    return sorted({*_HOSTS, *offered(ENTRY_POINT_GROUP)})
+
+
+def host_settings(name: str) -> type:
+    """The dataclass of the settings of host ``name``; raises as :func:`host`."""
+    return _find(name).settings
+
+
 def host(name: str, **settings: Any) -> Host:
     """The host called ``name`` (built lazily: jax is imported here).
 
     Raises:
         UsageError: no such host, or settings that it refuses.
+        SubgridError: the package that offers it cannot be imported.
     """
-    if name not in HOSTS:
-        raise unknown_name("host", name, HOSTS)
+    offer = _find(name)
+    known = [field.name for field in fields(offer.settings)]
+    for key in settings:
+        if key not in known:
+            raise unknown_name(f"setting of host '{name}'", key, known)
+    return offer.build(**settings)
+
+
+def _find(name: str) -> _Offer:
+    if name not in _HOSTS:
+        point = offered(ENTRY_POINT_GROUP).get(name)
+        if point is None:
+            raise unknown_name("host", name, host_names())
+        import_offer("host", point, lambda: name in _HOSTS)
+    return _HOSTS[name]
+
+
+@register("speedy", SpeedyConfig)
+def _speedy(**settings: Any) -> Host:
     from subgrid.hosts.speedy.host import Speedy
 
     return Speedy(**settings)

@@ -749,9 +749,9 @@ def agreement(
 ) -> float:
     """How far ``function`` departs from ``module`` on ``inputs``, in standard deviations of the outputs.
 
-    The largest |difference| of a channel (last axis) divided by that channel's standard deviation over the
+    The largest absolute difference of a channel (last axis) divided by that channel's standard deviation over the
     other axes, taken over all channels and outputs; an output with one axis is one channel. A tenth of the
-    channel's |mean| is the least that it is divided by, as float32 sums resolve no smaller spread to 1e-5; so
+    channel's absolute mean is the least that it is divided by, as float32 sums resolve no smaller spread to 1e-5; so
     a difference from a channel that is exactly zero is infinite. Values that are not finite agree only with
     themselves.
 

@@ -3,7 +3,7 @@
 Every architecture maps ``(profiles (n, level, channel), scalars (n, scalar))`` to the same, and is one file
 that registers itself. Importing this package registers ``mlp`` and ``unet``; other packages add theirs
 through the entry-point group ``subgrid.architectures`` (entry name = architecture name, value = the module
-that registers it).
+that registers it)::
 
     shape = NetworkShape(levels=8, profiles_in=4, scalars_in=16, profiles_out=4, scalars_out=13)
     network = build("unet", shape, size="small", channels=24)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 from subgrid.base.errors import SubgridError, UsageError, unknown_name
+from subgrid.base.plugins import import_offer, offered
 from subgrid.networks.base import Network, NetworkShape, plain
 
 ENTRY_POINT_GROUP = "subgrid.architectures"
@@ -55,7 +55,7 @@ def architecture(name: str, **sizes: Any) -> Callable[[Builder], Builder]:
 
 def names() -> list[str]:
     """All architectures by name: those registered here and those that installed packages offer."""
-    return sorted({*_REGISTERED, *_offered()})
+    return sorted({*_REGISTERED, *offered(ENTRY_POINT_GROUP)})
 
 
 def sizes(name: str) -> list[str]:
@@ -102,29 +102,14 @@ def _address(builder: Callable[..., Network]) -> tuple[str, str]:
     return builder.__module__, builder.__qualname__
 
 
-def _offered() -> dict[str, EntryPoint]:
-    """Architectures that installed packages declare, not yet imported."""
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-
-
 def _find(name: str) -> _Architecture:
     """The registered architecture; another package's is imported when it is first asked for."""
     if name not in _REGISTERED:
-        point = _offered().get(name)
+        point = offered(ENTRY_POINT_GROUP).get(name)
         if point is None:
             raise unknown_name("architecture", name, names())
-        _import(point)
+        import_offer("architecture", point, lambda: name in _REGISTERED)
     return _REGISTERED[name]
-
-
-def _import(point: EntryPoint) -> None:
-    """Import the module behind an entry point, which must register the name that it announces."""
-    try:
-        point.load()
-    except Exception as error:
-        raise SubgridError(f"architecture '{point.name}': importing {point.value} failed: {error}") from error
-    if point.name not in _REGISTERED:
-        raise SubgridError(f"architecture '{point.name}': {point.value} imported, but does not register it")
 
 
 def _config(name: str, size: str, overrides: dict[str, Any]) -> Any:

@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from subgrid.base.errors import SubgridError, UsageError, unknown_name
 from subgrid.base.files import make_folder, only_writer, read_json, write_json
+from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import provenance
 from subgrid.columns.loader import ColumnLoader
@@ -172,7 +173,8 @@ def fit(config: TrainConfig, run: Path | str) -> Emulator:
         make_folder(run)
         write_json(run / "config.json", asdict(config))
         write_json(run / "provenance.json", provenance(store=dict(store.spec.provenance)))
-        return _fit(config, store, run, emulator, chosen)
+        with log_file(run, "train"):
+            return _fit(config, store, run, emulator, chosen)
 
 
 def _same_config(config: TrainConfig, run: Path) -> None:

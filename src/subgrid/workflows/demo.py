@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from subgrid.base.errors import SubgridError
-from subgrid.base.files import make_folder, only_writer, read_json, write_json
+from subgrid.base.files import only_writer, read_json, write_json
+from subgrid.base.logs import log_file
 from subgrid.base.provenance import versions
 from subgrid.base.resources import PeakMemory
 from subgrid.coupling.run import CoupleConfig, couple
@@ -78,8 +79,7 @@ def run_demo(folder: Path, tiny: bool = False) -> dict[str, Any]:
         SubgridError: a stage failed, or the folder holds a demo of the other size.
     """
     chosen = plan(folder, tiny)
-    make_folder(folder)
-    with only_writer(folder / "demo"), PeakMemory() as memory:
+    with only_writer(folder / "demo"), log_file(folder, "demo"), PeakMemory() as memory:
         times = _Times(folder / "stages.json", tiny)
         times.stage(
             "generate",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from subgrid.base.errors import unknown_name
+from subgrid.base.logs import log_file
 from subgrid.workflows.stability import stability
 
 STUDIES: dict[str, Callable[[Path, Path, Path | None], Path]] = {"stability": stability}
@@ -25,4 +26,5 @@ def run_study(name: str, store: Path, out: Path, docs: Path | None = None) -> Pa
     """
     if name not in STUDIES:
         raise unknown_name("study", name, STUDIES)
-    return STUDIES[name](store, out, docs)
+    with log_file(out, name):
+        return STUDIES[name](store, out, docs)

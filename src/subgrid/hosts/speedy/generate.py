@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.base.files import only_writer, write_file
+from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import provenance
 from subgrid.columns.store import ColumnStore, StoreSpec, StoreWriter
@@ -85,9 +86,9 @@ def column_probability(area: NDArray[np.float64], fraction: float) -> NDArray[np
 class Generator:
     """Runs the host and fills a store, day by day; :meth:`run` resumes what a kill left."""
 
-    def __init__(self, path: Path, host: SpeedyConfig, config: GenerateConfig) -> None:
+    def __init__(self, path: Path | str, host: SpeedyConfig, config: GenerateConfig, name: str = "speedy") -> None:
         config.check(host)
-        self.path, self.host, self.config = path, host, config
+        self.path, self.host, self.config, self.name = Path(path), host, config, name
         self.calendar = Calendar(host, config)
         self.perturb: Callable[[Carry], Mapping[str, Any]] | None = None
         expanded, base = variable_set("speedy_expanded"), variable_set("speedy")
@@ -112,21 +113,25 @@ class Generator:
                 grid=model.grid,
                 arrays=self.arrays,
                 time_step=model.dt,
-                host="speedy",
+                host=self.name,
                 provenance=provenance(host=self.host, generate=self.config),
             )
             writer = StoreWriter(self.path, spec)
-            self.perturb = perturber(model, self.config.seed) if self.config.perturbed_fraction else None
-            climate = self._climate(writer.folder / "control" / "daily", model)
-            day, carry = 0, model.initial()
-            if writer.resumed is not None:
-                day = int(writer.resumed["day"])
-                carry = model.from_arrays(writer.resumed)
-                logger.info("generate: goes on from %s", self.calendar.date(day))
-            self._days(model, writer, climate, carry, day)
-            monthly = monthly_means(open_climate(writer.folder / "control" / "daily")).drop_encoding()
-            monthly.to_zarr(writer.folder / "control" / "monthly", mode="w", consolidated=False)
-            return writer.finish()
+            with log_file(writer.folder, "generate"):
+                return self._fill(model, writer)
+
+    def _fill(self, model: SpeedyModel, writer: StoreWriter) -> ColumnStore:
+        self.perturb = perturber(model, self.config.seed) if self.config.perturbed_fraction else None
+        climate = self._climate(writer.folder / "control" / "daily", model)
+        day, carry = 0, model.initial()
+        if writer.resumed is not None:
+            day = int(writer.resumed["day"])
+            carry = model.from_arrays(writer.resumed)
+            logger.info("generate: goes on from %s", self.calendar.date(day))
+        self._days(model, writer, climate, carry, day)
+        monthly = monthly_means(open_climate(writer.folder / "control" / "daily")).drop_encoding()
+        monthly.to_zarr(writer.folder / "control" / "monthly", mode="w", consolidated=False)
+        return writer.finish()
 
     def _climate(self, path: Path, model: SpeedyModel) -> ClimateWriter:
         profiles, scalars = model.climate_names()
@@ -138,7 +143,7 @@ class Generator:
             scalars,
             start=calendar.timegm(first.timetuple()),
             days=self.calendar.days - self.calendar.first_train,
-            attributes={"source": "the host's own column physics", "host": "speedy"},
+            attributes={"source": "the host's own column physics", "host": self.name},
         )
 
     def _days(self, model: SpeedyModel, writer: StoreWriter, climate: ClimateWriter, carry: Carry, first: int) -> None:

@@ -95,9 +95,9 @@ class Speedy:
         """Resolution and clock."""
         return asdict(self.config)
 
-    def generate(self, path: Path, settings: GenerateConfig) -> ColumnStore:
+    def generate(self, path: Path | str, settings: GenerateConfig) -> ColumnStore:
         """Make (or go on making) a column store with its control climate."""
-        return Generator(path, self.config, settings).run()
+        return Generator(path, self.config, settings, self.name).run()
 
     def start(self, restart: Path, counters: tuple[str, ...] = ()) -> Carry:
         """The state saved at ``restart``.

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from importlib import metadata, resources
+from importlib import resources
 from typing import Any, Protocol
 
 import torch
 import yaml
 from torch import Tensor
 
-from subgrid.base.errors import SubgridError, UsageError, unknown_name
+from subgrid.base.errors import UsageError, unknown_name
+from subgrid.base.plugins import import_offer, offered
 from subgrid.emulator.emulator import Emulator
 
+ENTRY_POINT_GROUP = "subgrid.recipes"
 LOSSES = ("mse", "huber", "mae")
 
 
@@ -84,7 +86,7 @@ _RECIPES: dict[str, Callable[[RecipeConfig], Recipe]] = {}
 
 
 def register(name: str) -> Callable[[Callable[[RecipeConfig], Recipe]], Callable[[RecipeConfig], Recipe]]:
-    """Class decorator: make a recipe known as ``name``; its defaults lie in ``<name>.yaml`` beside it."""
+    """Class decorator: make a recipe known as ``name``; its defaults lie in ``<name>.yaml`` beside its module."""
 
     def add(builder: Callable[[RecipeConfig], Recipe]) -> Callable[[RecipeConfig], Recipe]:
         _RECIPES[name] = builder
@@ -94,8 +96,8 @@ def register(name: str) -> Callable[[Callable[[RecipeConfig], Recipe]], Callable
 
 
 def recipe_names() -> list[str]:
-    """All recipes: those here and those that installed packages offer (entry points ``subgrid.recipes``)."""
-    return sorted({*_RECIPES, *(p.name for p in metadata.entry_points(group="subgrid.recipes"))})
+    """All recipes: those here and those that installed packages offer."""
+    return sorted({*_RECIPES, *offered(ENTRY_POINT_GROUP)})
 
 
 def recipe(name: str, **overrides: Any) -> Recipe:
@@ -105,12 +107,10 @@ def recipe(name: str, **overrides: Any) -> Recipe:
         UsageError: unknown recipe, setting or value.
     """
     if name not in _RECIPES:
-        points = {p.name: p for p in metadata.entry_points(group="subgrid.recipes")}
-        if name not in points:
+        point = offered(ENTRY_POINT_GROUP).get(name)
+        if point is None:
             raise unknown_name("recipe", name, recipe_names())
-        points[name].load()
-        if name not in _RECIPES:
-            raise SubgridError(f"the package that offers recipe '{name}' does not register it")
+        import_offer("recipe", point, lambda: name in _RECIPES)
     builder = _RECIPES[name]
     defaults = yaml.safe_load((resources.files(builder.__module__.rpartition(".")[0]) / f"{name}.yaml").read_text())
     known = {f.name for f in fields(RecipeConfig)}

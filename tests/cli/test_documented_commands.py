@@ -1,0 +1,157 @@
+"""Every `subgrid ...` command that a page, help text or report shows: accepted as it is, and run if it is cheap."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from subgrid.cli import app as app_module
+from subgrid.cli.app import main
+from subgrid.columns.variables import variable_set
+from subgrid.emulator.config import EmulatorConfig
+from subgrid.hosts.base import host_settings
+from subgrid.networks import resolve
+from subgrid.workflows.demo import commands as demo_commands
+from subgrid.workflows.studies import STUDIES
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\S*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+#: What makes a command cheap on the tiny store; verbs that are not here need the host, or hours.
+TINY = {
+    "list": [],
+    "data info": [],
+    "train": ["recipe.epochs=1", "recipe.batch_size=256", "precision=32-true"],
+    "evaluate": [],
+    "export": [],
+    "report": [],
+}
+
+
+def shown() -> list[str]:
+    """The commands of all pages, of the help texts, and of the demo's summary, each once."""
+    found = []
+    for page in PAGES:
+        for language, block in BLOCK.findall(page.read_text()):
+            if language in ("", "bash", "sh"):
+                found += [line for line in block.splitlines() if line.startswith("subgrid ")]
+    found += re.findall(r"Example: (subgrid .+)", Path(app_module.__file__).read_text())
+    found += [word for tiny in (False, True) for word in demo_commands(Path("demo"), tiny)]
+    return list(dict.fromkeys(line.split(" #")[0].strip() for line in found))
+
+
+def verb_of(command: str) -> str:
+    words = command.split()
+    return " ".join(words[1:3] if words[1] == "data" else words[1:2])
+
+
+COMMANDS = shown()
+
+
+class Reached(BaseException):
+    """The command was accepted; its work would begin."""
+
+
+def reached(*args, **kwargs):
+    raise Reached
+
+
+def check_training(config, out):
+    resolve(config.architecture, config.size, **config.network)
+    variable_set(config.variables)
+    reached()
+
+
+def check_coupling(config, out):
+    EmulatorConfig(**config.constraints)
+    reached()
+
+
+def checked_host(name, **settings):
+    def generate(path, sampling):
+        sampling.check(host_settings(name)(**settings))
+        reached()
+
+    return SimpleNamespace(generate=generate)
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Every verb's work replaced by what it checks first."""
+    places = {
+        "subgrid.cli.verbs": ("store_of", lambda run, given: given or "store.zarr"),
+        "subgrid.columns.store": ("open_store", reached),
+        "subgrid.coupling.run": ("couple", check_coupling),
+        "subgrid.deployment.torchscript": ("export", reached),
+        "subgrid.evaluation.offline": ("evaluate", reached),
+        "subgrid.hosts.base": ("host", checked_host),
+        "subgrid.report": ("write_report", reached),
+        "subgrid.training.fit": ("fit", check_training),
+        "subgrid.workflows.demo": ("run_demo", reached),
+    }
+    for module, (name, work) in places.items():
+        monkeypatch.setattr(import_module(module), name, work)
+    for name in STUDIES:
+        monkeypatch.setitem(STUDIES, name, reached)
+
+
+def call(command: str, monkeypatch: pytest.MonkeyPatch, *more: str) -> object:
+    monkeypatch.setattr(sys, "argv", [*shlex.split(command), *more])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return stop.value.code
+
+
+def test_every_verb_is_shown_somewhere():
+    verbs = {c.name or c.callback.__name__ for c in app_module.app.registered_commands}
+    verbs |= {f"data {c.name}" for c in app_module.data.registered_commands}
+    assert verbs == {verb_of(command) for command in COMMANDS}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_it_is_accepted(command, no_work, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    if verb_of(command) == "list":
+        assert call(command, monkeypatch) == 0
+        return
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    with pytest.raises(Reached):
+        main()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "subgrid train data=store.zarr out=run recipe.epoch=3",
+        "subgrid couple run emulator.clip_output=false",
+        "subgrid data generate out=store.zarr stride=12",
+    ],
+)
+def test_what_checks_them_finds_a_wrong_one(command, no_work, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    with pytest.raises((SystemExit, TypeError)):
+        main()
+
+
+def test_the_cheap_ones_run_one_after_another(tiny_store, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path, tmp_path / "demo"):
+        folder.mkdir(exist_ok=True)
+        (folder / "store.zarr").symlink_to(tiny_store.path)
+    order = list(TINY)
+    cheap = sorted((c for c in COMMANDS if verb_of(c) in TINY), key=lambda c: order.index(verb_of(c)))
+    assert len(cheap) > 10
+    for command in cheap:
+        code = call(command, monkeypatch, *TINY[verb_of(command)])
+        assert code == 0, f"{command}: {capsys.readouterr().err}"
+    for made in ("run/metrics.json", "run/evaluation/scores.json", "run/export/model.pt", "demo/report.html"):
+        assert (tmp_path / made).is_file(), made
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "train: begins" in log and "train: done after" in log
