@@ -7,9 +7,12 @@ from collections.abc import Iterable
 
 
 class SubgridError(Exception):
-    """The work failed (exit code 1): bad data, an unfinished folder, an unwritable place."""
+    """The work failed (exit code 1): bad data, an unfinished folder, an unwritable place. Its text is one line."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return super().__str__().replace("\n", " ").replace("\r", " ")
 
 
 class UsageError(SubgridError):
@@ -30,3 +33,9 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     names = nearest(name, list(valid))
     hint = f"; did you mean {' or '.join(names)}?" if names else ""
     return UsageError(f"unknown {kind} '{name}'{hint}")
+
+
+def require_seed(seed: int) -> None:
+    """Refuse a seed that numpy or torch would not take."""
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"seed={seed} must lie in [0, 2^32)")

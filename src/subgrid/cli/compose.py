@@ -101,6 +101,8 @@ def _checked(word: str, valid: list[str], groups: dict[str, dict[str, Any]], ope
     if match is None:
         raise UsageError(f"'{word}' is not of the form key=value; valid keys: {', '.join(sorted(valid)[:12])} ...")
     key, value = match.groups()
+    if "${" in value:  # OmegaConf would read the environment, and whatever else is registered
+        raise UsageError(f"'{word}': interpolation (${{...}}) is not taken; write the value itself")
     head = key.split(".")[0]
     if head in open_groups and "." in key:
         return f"++{word}"

@@ -92,7 +92,7 @@ def generate_settings(words: list[str]) -> tuple[str, str, dict[str, Any], Any]:
 
 def train_settings(words: list[str]) -> tuple[Any, str]:
     """Words of ``subgrid train`` -> the training config and the run folder."""
-    from subgrid.networks import names
+    from subgrid.networks import names, resolve
     from subgrid.training.fit import TrainConfig
     from subgrid.training.recipes import recipe, recipe_names
     from subgrid.training.recipes.base import RecipeConfig
@@ -109,6 +109,7 @@ def train_settings(words: list[str]) -> tuple[Any, str]:
     out = str(settings.pop("out"))
     architecture, recipe_name = network.pop("name"), chosen.pop("name")
     chosen = asdict(build(RecipeConfig, chosen))
+    resolve(architecture, str(settings["size"]), **network)
     config = build(
         TrainConfig,
         {

@@ -90,21 +90,26 @@ class StoreSpec:
                 "make the store again or install the matching version"
             )
         try:
-            block = int(attributes["block"])
+            block, time_step = int(attributes["block"]), float(attributes["time_step"])
             if block < 1:
                 raise ValueError(f"block is {block}")
+            if not 0.0 < time_step < float("inf"):
+                raise ValueError(f"time_step is {time_step}")
+            strange = [name for name in attributes["arrays"] if not str(name).isidentifier()]
+            if strange:
+                raise ValueError(f"array name {strange[0]!r}")
             return cls(
                 grid=ColumnGrid.from_dict(attributes["grid"]),
                 arrays={
                     str(name): tuple(Variable.from_dict(v) for v in variables)
                     for name, variables in attributes["arrays"].items()
                 },
-                time_step=float(attributes["time_step"]),
+                time_step=time_step,
                 host=str(attributes["host"]),
                 provenance=dict(attributes["provenance"]),
                 block=block,
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SubgridError) as error:
             raise SubgridError(f"{path}: damaged store description ({error!r}); make the store again") from error
 
 
@@ -399,7 +404,10 @@ class Split:
         """``mean``, ``std``, ``min``, ``max`` of each channel, float64; :class:`SubgridError` if they are damaged."""
         import zarr
 
-        group = zarr.open_group(self.folder, mode="r")
+        try:
+            group = zarr.open_group(self.folder, mode="r")
+        except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise SubgridError(f"{self.folder}: damaged description ({error!r}); make the store again") from error
         found = {}
         for field in ("mean", "std", "min", "max"):
             try:

@@ -23,7 +23,7 @@ from subgrid.coupling.compare import compare, verdict
 from subgrid.coupling.timing import step_times
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.files import load_emulator
-from subgrid.hosts.base import BRIDGES, KEEPS, Host, check_fits, host
+from subgrid.hosts.base import BRIDGES, KEEPS, Host, check_fits, host_of
 from subgrid.hosts.climate import open_climate
 
 logger = logging.getLogger("subgrid")
@@ -114,7 +114,7 @@ def couple(config: CoupleConfig, out: Path | str) -> CoupledRun:
     store = open_store(config.data)
     restart = restart_file(store, config.start)
     emulator = load_emulator(config.emulator, **config.constraints)
-    driven = host(store.spec.host, **store.spec.provenance["host"])
+    driven = host_of(store)
     check_fits(emulator, driven, config.keep)
     with only_writer(out):
         if (out / "metrics.json").exists() and _same(config, out):

@@ -14,7 +14,8 @@ from subgrid.base.files import make_folder, read_json, write_file, write_json
 from subgrid.base.provenance import versions
 from subgrid.columns.variables import VariableSet
 from subgrid.emulator.config import EmulatorConfig
-from subgrid.emulator.emulator import Emulator, build_emulator
+from subgrid.emulator.emulator import Emulator, build_emulator, network_shape
+from subgrid.networks import NetworkShape, build
 from subgrid.physics.vertical import VerticalGrid
 
 FORMAT_VERSION = 1
@@ -87,18 +88,26 @@ def _rebuild(description: dict[str, Any], folder: Path, changes: dict[str, Any])
         time_step = float(description["time_step"])
         if not 0.0 < time_step < float("inf"):
             raise ValueError(f"time_step is {time_step}")
-        emulator = build_emulator(
-            str(description["architecture"]),
-            VariableSet.from_dict(description["variables"]),
-            VerticalGrid.from_dict(description["vertical_grid"]),
-            time_step,
-            config,
-            **dict(description["hyperparameters"]),
-        )
+        variables = VariableSet.from_dict(description["variables"])
+        grid = VerticalGrid.from_dict(description["vertical_grid"])
+        architecture, settings = str(description["architecture"]), dict(description["hyperparameters"])
+        _require_size(architecture, network_shape(variables, grid, config), settings, folder / WEIGHTS)
+        emulator = build_emulator(architecture, variables, grid, time_step, config, **settings)
         emulator.metadata = dict(description.get("metadata") or {})
         return emulator
     except (KeyError, TypeError, ValueError) as error:
         raise SubgridError(f"{folder / DESCRIPTION} is damaged ({error!r})") from error
+
+
+def _require_size(architecture: str, shape: NetworkShape, settings: dict[str, Any], path: Path) -> None:
+    """Refuse a description of a network larger than its weights' file, before memory is taken for it."""
+    with torch.device("meta"):
+        network = build(architecture, shape, **settings)
+    described = sum(p.numel() * p.element_size() for p in network.parameters())
+    if path.exists() and described > path.stat().st_size:
+        raise SubgridError(
+            f"{path} is damaged or truncated: its description needs {described} bytes, it has {path.stat().st_size}"
+        )
 
 
 def _load_weights(emulator: Emulator, path: Path) -> None:

@@ -119,8 +119,8 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
             f"{config.data} has {store.grid.levels} levels, the emulator {emulator.grid.n_levels}: evaluate it on a "
             "store with its own levels"
         )
+    train, split = store["train"], store[config.split]
     with only_writer(out), log_file(out, "evaluate"):
-        train, split = store["train"], store[config.split]
         predictors = {
             "emulator": emulator_predictor(emulator),
             "ridge": ridge_predictor(emulator, train),

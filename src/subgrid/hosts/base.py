@@ -68,6 +68,20 @@ class Host(Protocol):
         ...
 
 
+def host_of(store: ColumnStore) -> Host:
+    """The host that made ``store``, set as it was then.
+
+    Raises:
+        SubgridError: the store does not say how.
+    """
+    settings = store.spec.provenance.get("host")
+    if not isinstance(settings, dict):
+        raise SubgridError(
+            f"{store.path} does not say how its host was set: make the store with `subgrid data generate`"
+        )
+    return host(store.spec.host, **settings)
+
+
 def left_out(variables: VariableSet) -> set[str]:
     """Processes that the targets of ``variables`` leave to the host (``x_tendency_<process>`` subtracted)."""
     names = (n for v in variables.targets for n, factor in v.sum_of if factor < 0)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from subgrid.base.errors import UsageError
 
 MINIMUM_LEVELS = 4
+#: Wider layers than this are taken for a mistake, before memory is asked for them.
+MOST_CHANNELS = 65536
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from subgrid.base.errors import UsageError, unknown_name
-from subgrid.networks.base import Network, NetworkShape
+from subgrid.networks.base import MOST_CHANNELS, Network, NetworkShape
 from subgrid.networks.registry import architecture
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -46,6 +46,8 @@ class MLPConfig:
     def __post_init__(self) -> None:
         if not self.widths or min(self.widths) < 1:
             raise UsageError(f"mlp.widths needs at least one width, each >= 1, got {list(self.widths)}")
+        if max(self.widths) > MOST_CHANNELS:
+            raise UsageError(f"mlp.widths may be at most {MOST_CHANNELS} each, got {max(self.widths)}")
         if not 0.0 <= self.dropout < 1.0:
             raise UsageError(f"mlp.dropout must be in [0, 1), got {self.dropout}")
         if self.activation not in ACTIVATIONS:

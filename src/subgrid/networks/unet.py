@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from subgrid.base.errors import UsageError
-from subgrid.networks.base import Network, NetworkShape
+from subgrid.networks.base import MOST_CHANNELS, Network, NetworkShape
 from subgrid.networks.registry import architecture
 
 NEAR_ZERO_GAIN = 1e-5
@@ -58,8 +58,10 @@ class UNetConfig:
             )
         if not self.multipliers or min(self.multipliers) < 1:
             raise UsageError(f"unet.multipliers needs entries >= 1, got {list(self.multipliers)}")
-        if self.blocks < 1:
-            raise UsageError(f"unet.blocks must be at least 1, got {self.blocks}")
+        if max(self.multipliers) * self.channels > MOST_CHANNELS:
+            raise UsageError(f"unet.channels x unet.multipliers may be at most {MOST_CHANNELS}")
+        if not 1 <= self.blocks <= 100:
+            raise UsageError(f"unet.blocks must lie in [1, 100], got {self.blocks}")
         if not 0.0 <= self.dropout < 1.0:
             raise UsageError(f"unet.dropout must be in [0, 1), got {self.dropout}")
 

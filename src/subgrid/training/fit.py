@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from subgrid.base.errors import SubgridError, UsageError, unknown_name
+from subgrid.base.errors import SubgridError, UsageError, require_seed, unknown_name
 from subgrid.base.files import make_folder, only_writer, read_json, write_json
 from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
@@ -72,6 +72,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", str(self.data))  # a Path is welcome, and JSON keeps text
+        require_seed(self.seed)
+        for name in ("max_train_samples", "buffer_blocks", "log_every"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UsageError(f"{name}={getattr(self, name)} must be at least 1")
         if self.precision not in PRECISIONS:
             hint = " (bf16-true would round the tendencies themselves)" if self.precision == "bf16-true" else ""
             error = unknown_name("precision", self.precision, PRECISIONS)
@@ -188,6 +192,7 @@ def _same_config(config: TrainConfig, run: Path) -> None:
 def prepare(config: TrainConfig, store: ColumnStore) -> tuple[Emulator, Recipe]:
     """A fresh emulator with fitted transforms, and its recipe."""
     chosen = recipe(config.recipe, **config.recipe_settings)
+    _require_splits(config, store, chosen.config.batch_size)
     torch.manual_seed(config.seed)
     emulator = build_emulator(
         config.architecture,
@@ -200,6 +205,14 @@ def prepare(config: TrainConfig, store: ColumnStore) -> tuple[Emulator, Recipe]:
     )
     fit_transforms(emulator, *(store[name] for name in training_splits(config, store)))
     return emulator, chosen
+
+
+def _require_splits(config: TrainConfig, store: ColumnStore, batch: int) -> None:
+    """Refuse now, before the work, a split that lacks or is too small."""
+    wanted = store.variable_set(config.variables)
+    ColumnLoader(store.joined(*training_splits(config, store)), wanted, batch, max_samples=config.max_train_samples)
+    if not store["validation"].samples:
+        raise SubgridError(f"{store.path} has no validation samples: generate more evaluation days")
 
 
 def training_splits(config: TrainConfig, store: ColumnStore) -> list[str]:

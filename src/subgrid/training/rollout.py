@@ -23,7 +23,7 @@ from subgrid.columns.store import ColumnStore, open_store
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.files import load_emulator, save_emulator
 from subgrid.emulator.flat import FlatEmulator, flatten
-from subgrid.hosts.base import check_fits, host
+from subgrid.hosts.base import check_fits, host_of
 from subgrid.hosts.speedy.host import Speedy
 from subgrid.hosts.speedy.rollout import DifferentiableDynamics
 from subgrid.training.recipes import Recipe, recipe
@@ -119,7 +119,7 @@ def finetune(config: RolloutConfig, out: Path | str) -> Emulator:
             return load_emulator(out)
         store = open_store(config.data)
         emulator = load_emulator(config.emulator)
-        driven = host(store.spec.host, **store.spec.provenance["host"])
+        driven = host_of(store)
         check_fits(emulator, driven)
         if not isinstance(driven, Speedy) or emulator.variables.name != "speedy":
             raise UsageError("rollouts are differentiated through host 'speedy' with variables=speedy alone")

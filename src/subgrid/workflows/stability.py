@@ -14,7 +14,7 @@ from subgrid.columns.store import open_store
 from subgrid.coupling.run import CoupleConfig, couple
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.evaluation.offline import EvaluateConfig, evaluate
-from subgrid.hosts.base import host
+from subgrid.hosts.base import host_of
 from subgrid.hosts.speedy.settings import GenerateConfig
 from subgrid.report.study import stability_page
 from subgrid.training.fit import TrainConfig, fit
@@ -160,9 +160,9 @@ def _with_terms(store: Path, out: Path) -> Path:
     weather)."""
     made = out / "terms.zarr"
     if not made.exists():
-        held = open_store(store).spec.provenance
-        settings = GenerateConfig(**{**held["generate"], "terms": True})
-        host(open_store(store).spec.host, **held["host"]).generate(made, settings)
+        held = open_store(store)
+        settings = GenerateConfig(**{**held.spec.provenance["generate"], "terms": True})
+        host_of(held).generate(made, settings)
     return made
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import gcd
 
-from subgrid.base.errors import UsageError
+from subgrid.base.errors import UsageError, require_seed
+
+#: Beyond any climate model's; jcm would fail later, and less clearly.
+MOST_LEVELS = 128
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,10 @@ class SpeedyConfig:
     def __post_init__(self) -> None:
         if self.truncation not in (21, 31):
             raise UsageError(f"host truncation {self.truncation} is not supported; choose 21 or 31")
+        if self.levels > MOST_LEVELS:
+            raise UsageError(f"host.levels={self.levels} is more than {MOST_LEVELS}")
+        if not 1 <= self.time_step_minutes <= 1440:
+            raise UsageError(f"host.time_step_minutes={self.time_step_minutes} must lie in [1, 1440]")
         if self.levels < 5:
             raise UsageError(f"SPEEDY physics needs at least 5 levels, not {self.levels}")
         if 1440 % self.time_step_minutes:
@@ -69,6 +76,7 @@ class GenerateConfig:
 
     def check(self, host: SpeedyConfig) -> None:
         """Raise :class:`UsageError` for settings that cannot work together."""
+        require_seed(self.seed)
         if self.stride < 1 or gcd(self.stride, host.steps_per_day) != 1:
             raise UsageError(
                 f"stride={self.stride} shares a factor with the {host.steps_per_day} steps of a day and would "

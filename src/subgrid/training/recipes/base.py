@@ -57,12 +57,11 @@ class RecipeConfig:
             raise UsageError(
                 f"recipe.energy_weight={self.energy_weight} must lie in [0, 1], recipe.warmup={self.warmup} in [0, 1)"
             )
-        if self.perturbed_weight < 0:
-            raise UsageError(f"recipe.perturbed_weight={self.perturbed_weight} must not be negative")
-        if self.learning_rate <= 0 or self.weight_decay < 0 or self.input_noise < 0 or self.gradient_clip < 0:
-            raise UsageError(
-                "recipe: learning_rate must be positive; weight_decay, input_noise and gradient_clip not negative"
-            )
+        if not 0 < self.learning_rate < float("inf"):
+            raise UsageError(f"recipe.learning_rate={self.learning_rate} must be positive and finite")
+        for name in ("perturbed_weight", "weight_decay", "input_noise", "gradient_clip"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UsageError(f"recipe.{name}={getattr(self, name)} must be finite and not negative")
 
 
 class Recipe(Protocol):

@@ -1,0 +1,274 @@
+"""Bad input to every verb: one line on standard error, the right exit code, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from subgrid.cli.app import main
+
+TRAIN = ["train", "data=x", "out=y"]
+GENERATE = ["data", "generate", "out=x"]
+USAGE, FAILED = 2, 1
+
+#: Words and what the one line must say; refused before anything is read.
+WRONG_WORDS: list[tuple[list[str], str]] = [
+    (["trian"], "train"),
+    (["train", "--hlep"], "--help"),
+    (["train", "foo"], "key=value"),
+    (["train", "=3"], "key=value"),
+    (["train", "data=x"], "out is required"),
+    (["data", "generate"], "out is required"),
+    (["data", "inof"], "info"),
+    (["evaluate"], "Missing argument"),
+    (["study", "stability"], "Missing option"),
+    ([*TRAIN, "recipe.epoch=3"], "recipe.epochs"),
+    ([*TRAIN, "architecture=unte"], "unet"),
+    ([*TRAIN, "architecture=os.system"], "mlp"),
+    ([*TRAIN, "architecture.width=[16]"], "widths"),
+    ([*TRAIN, "size=smal"], "small"),
+    ([*TRAIN, "recipe=standart"], "standard"),
+    ([*TRAIN, "recipe.epochs=three"], "epochs"),
+    ([*TRAIN, "recipe.epochs=0"], "epochs"),
+    ([*TRAIN, "recipe.batch_size=-1"], "batch_size"),
+    ([*TRAIN, "recipe.learning_rate=-1.0"], "learning_rate"),
+    ([*TRAIN, "recipe.learning_rate=nan"], "learning_rate"),
+    ([*TRAIN, "recipe.learning_rate=inf"], "learning_rate"),
+    ([*TRAIN, "recipe.warmup=1.5"], "warmup"),
+    ([*TRAIN, "recipe.energy_weight=2.0"], "energy_weight"),
+    ([*TRAIN, "recipe.perturbed_weight=-1.0"], "perturbed_weight"),
+    ([*TRAIN, "recipe.loss=mze"], "mse"),
+    ([*TRAIN, "emulator.inputs=rw"], "raw"),
+    ([*TRAIN, "emulator.clip_input=true"], "clip_inputs"),
+    ([*TRAIN, "emulator.clip_inputs=maybe"], "clip_inputs"),
+    ([*TRAIN, "emulator.clip_margin=nan"], "clip_margin"),
+    ([*TRAIN, "emulator.condense_hours=0.0"], "condense_hours"),
+    ([*TRAIN, "emulator.water=projektion"], "projection"),
+    ([*TRAIN, "emulator.energy=projektion"], "projection"),
+    ([*TRAIN, "precision=bf16-true"], "bf16-mixed"),
+    ([*TRAIN, "seed=one"], "seed"),
+    ([*TRAIN, "seed=-1"], "seed"),
+    ([*TRAIN, "buffer_blocks=0"], "buffer_blocks"),
+    ([*TRAIN, "max_train_samples=0"], "max_train_samples"),
+    ([*TRAIN, "log_every=0"], "log_every"),
+    ([*TRAIN, "_target_=os.system"], "unknown option '_target_'"),
+    ([*TRAIN, "data=${oc.env:HOME}"], "interpolation"),
+    ([*TRAIN, "seed=${oc.env:SHLVL}"], "interpolation"),
+    ([*TRAIN, "hydra.run.dir=z"], "unknown option 'hydra.run.dir'"),
+    ([*GENERATE, "stride=12"], "shares a factor"),
+    ([*GENERATE, "host=speddy"], "speedy"),
+    ([*GENERATE, "host.truncation=42"], "21 or 31"),
+    ([*GENERATE, "host.truncatoin=21"], "host.truncation"),
+    ([*GENERATE, "host.levels=1000000000"], "levels"),
+    ([*GENERATE, "host.start=yesterday"], "ISO date"),
+    ([*GENERATE, "host.time_step_minutes=7"], "does not divide a day"),
+    ([*GENERATE, "host.time_step_minutes=0"], "time_step_minutes"),
+    ([*GENERATE, "fraction=2.0"], "fraction"),
+    ([*GENERATE, "fraction=nan"], "fraction"),
+    ([*GENERATE, "perturbed_fraction=1.5"], "perturbed_fraction"),
+    ([*GENERATE, "train_days=0"], "train_days"),
+    ([*GENERATE, "gap_days=-1"], "gap_days"),
+    ([*GENERATE, "seed=-3"], "seed"),
+    (["couple", "x", "dayz=3"], "days"),
+    (["couple", "x", "data=y", "days=0"], "days"),
+    (["couple", "x", "data=y", "bridge=calback"], "callback"),
+    (["couple", "x", "data=y", "keep=surfaces"], "surface"),
+    (["evaluate", "x", "splt=test"], "split"),
+    (["export", "x", "ot=y"], "out"),
+    (["list", "archs"], "architectures"),
+    (["study", "stabilty", "--out", "x", "--data", "y"], "stability"),
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Damaged or foreign files: ``{store}`` and ``{run}`` are copies that ``damage`` has changed."""
+
+    words: tuple[str, ...]
+    says: str
+    damage: Callable[[Path, Path], object] = lambda store, run: None
+    code: int = FAILED
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a JSON file."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def attributes(key: str, value: Any) -> Callable[[Path, Path], None]:
+    """Damage: an attribute of the store."""
+    return lambda store, run: edit(store / "zarr.json", lambda c: c["attributes"].update({key: value}))
+
+
+def emulator(key: str, value: Any) -> Callable[[Path, Path], None]:
+    """Damage: an entry of the emulator's description."""
+    return lambda store, run: edit(run / "emulator" / "emulator.json", lambda c: c.update({key: value}))
+
+
+def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path, Path], None]:
+    """Damage: the emulator's weights."""
+
+    def damage(store: Path, run: Path) -> None:
+        file = run / "emulator" / "weights.safetensors"
+        state = load_file(file)
+        change(state)
+        save_file(state, file)
+
+    return damage
+
+
+def nan_in_a_chunk(store: Path, run: Path) -> None:
+    file = store / "train" / "inputs" / "c" / "0" / "0"
+    values = np.fromfile(file, np.float32)
+    values[7] = np.nan
+    values.tofile(file)
+
+
+def other_config(store: Path, run: Path) -> None:
+    (run / "metrics.json").unlink()
+    edit(run / "config.json", lambda c: c.update(seed=99))
+
+
+def a_restart(store: Path, run: Path) -> None:
+    (store / "restarts").mkdir()
+    (store / "restarts" / "2000-01-01.safetensors").write_bytes(b"not a state")
+
+
+def first_weight(state: dict[str, torch.Tensor]) -> str:
+    return next(name for name in state if name.startswith("network"))
+
+
+NEW = ("train", "data={store}", "out={out}", "recipe.epochs=1", "recipe.batch_size=64")
+SCORE, COUPLE = ("evaluate", "{run}", "data={store}", "out={out}"), ("couple", "{run}", "data={store}", "out={out}")
+EXPORT, INFO = ("export", "{run}", "data={store}", "out={out}"), ("data", "info", "{store}")
+CASES = {
+    "train: no store": Case(("train", "data=nowhere", "out=y"), "nowhere does not exist"),
+    "info: no store": Case(("data", "info", "nowhere"), "nowhere does not exist"),
+    "evaluate: no run": Case(("evaluate", "nowhere", "data=nowhere"), "holds no emulator"),
+    "couple: no store": Case(("couple", "nowhere", "data=nowhere"), "does not exist"),
+    "export: no run": Case(("export", "nowhere", "data=nowhere"), "holds no emulator"),
+    "report: no folder": Case(("report", "nowhere"), "nowhere"),
+    "report: an empty folder": Case(("report", "{empty}"), "empty"),
+    "study: no store": Case(("study", "stability", "--out", "{out}", "--data", "nowhere"), "nowhere does not exist"),
+    "study: another kind of store": Case(
+        ("study", "stability", "--out", "{out}", "--data", "{store}"), "holds no restarts"
+    ),
+    "unfinished store": Case(INFO, "is unfinished", lambda s, r: s.rename(s.with_name(s.name + ".partial"))),
+    "a file as store": Case(("data", "info", "{file}"), "not a finished column store"),
+    "a folder as store": Case(("data", "info", "{empty}"), "no zarr.json"),
+    "store: another kind": Case(INFO, "is not a column store", attributes("kind", "zarr")),
+    "store: another version": Case(
+        INFO, "store format version 99, this subgrid reads", attributes("format_version", 99)
+    ),
+    "store: description is not JSON": Case(INFO, "zarr.json", lambda s, r: (s / "zarr.json").write_bytes(b"\x80\x04]")),
+    "store: a damaged grid": Case(INFO, "damaged store description", attributes("grid", {"latitude": "x"})),
+    "store: absurd blocks": Case(INFO, "truncated", attributes("block", 10**18)),
+    "store: blocks of none": Case(INFO, "block is 0", attributes("block", 0)),
+    "store: splits outside": Case(INFO, "damaged list of splits", attributes("splits", ["../../elsewhere"])),
+    "store: arrays outside": Case(INFO, "damaged store description", attributes("arrays", {"../up": []})),
+    "store: time step": Case(INFO, "time_step", attributes("time_step", float("inf"))),
+    "store: a chunk is missing": Case(INFO, "is missing", lambda s, r: (s / "train/targets/c/0/0").unlink()),
+    "store: a chunk is cut": Case(INFO, "is truncated", lambda s, r: (s / "test/inputs/c/1/0").write_bytes(b"1234")),
+    "store: NaN": Case(NEW, "temperature (1 of 2048)", nan_in_a_chunk),
+    "store: no statistics": Case(NEW, "damaged statistics", lambda s, r: shutil.rmtree(s / "train/targets_std")),
+    "store: without validation": Case(NEW, "no split 'validation'", attributes("splits", ["train", "test"]), USAGE),
+    "store: without the variables": Case(
+        (*NEW, "variables=speedy_keep_diffusion"), "lacks temperature_tendency_diffusion", code=USAGE
+    ),
+    "unknown variables": Case((*NEW, "variables=speedi"), "speedy", code=USAGE),
+    "a batch larger than the store": Case((*NEW, "recipe.batch_size=1000000"), "fewer than one batch", code=USAGE),
+    "train: out is a file": Case((*NEW[:2], "out={file}", *NEW[3:]), "cannot write"),
+    "train: below a file": Case((*NEW[:2], "out={file}/run", *NEW[3:]), "cannot write"),
+    "train: another config": Case((*NEW[:2], "out={run}", *NEW[3:]), "was begun with another", other_config),
+    "train: config is not JSON": Case(
+        (*NEW[:2], "out={run}", *NEW[3:]), "config.json", lambda s, r: (r / "config.json").write_text("{")
+    ),
+    "generate: exists": Case(("data", "generate", "out={store}"), "exists already"),
+    "generate: below a file": Case(("data", "generate", "out={file}/store"), "cannot write"),
+    "evaluate: unknown split": Case((*SCORE, "split=tset"), "has no split 'tset'", code=USAGE),
+    "evaluate: a foreign folder": Case(("evaluate", "{store}", "data={store}"), "holds no emulator"),
+    "evaluate: below a file": Case((*SCORE[:3], "out={file}/scores"), "cannot write"),
+    "emulator: not JSON": Case(
+        SCORE, "emulator.json", lambda s, r: (r / "emulator/emulator.json").write_bytes(b"\xff")
+    ),
+    "emulator: another kind": Case(SCORE, "does not describe an emulator", emulator("kind", "model")),
+    "emulator: another version": Case(SCORE, "emulator format version 7", emulator("format_version", 7)),
+    "emulator: code by name": Case(SCORE, "os.system", emulator("architecture", "os.system"), USAGE),
+    "emulator: absurd width": Case(SCORE, "widths", emulator("hyperparameters", {"widths": [10**12]}), USAGE),
+    "emulator: larger than its file": Case(SCORE, "needs", emulator("hyperparameters", {"widths": [60000, 60000]})),
+    "emulator: unknown setting": Case(SCORE, "emulator setting", emulator("emulator", {"clip": True}), USAGE),
+    "emulator: no weights": Case(SCORE, "is missing", lambda s, r: (r / "emulator/weights.safetensors").unlink()),
+    "emulator: cut weights": Case(
+        SCORE,
+        "damaged or truncated",
+        lambda s, r: (r / "emulator/weights.safetensors").write_bytes(b"\x10" + bytes(30)),
+    ),
+    "emulator: a header of terabytes": Case(
+        SCORE,
+        "damaged or truncated",
+        lambda s, r: (r / "emulator/weights.safetensors").write_bytes((2**40).to_bytes(8, "little") + b"{}"),
+    ),
+    "emulator: NaN": Case(SCORE, "NaN or infinity", weights(lambda w: w[first_weight(w)].fill_(float("nan")))),
+    "emulator: another shape": Case(
+        SCORE, "does not fit", weights(lambda w: w.update({first_weight(w): torch.zeros(2, 2)}))
+    ),
+    "emulator: a weight lacks": Case(SCORE, "does not fit", weights(lambda w: w.pop(first_weight(w)))),
+    "couple: no restarts": Case(COUPLE, "holds no restarts", code=USAGE),
+    "couple: no such date": Case((*COUPLE, "start=1999-01-01"), "it has 2000-01-01", a_restart, USAGE),
+    "couple: a store of no host": Case((*COUPLE, "timings=false"), "does not say how its host was set", a_restart),
+    "couple: unknown constraint": Case((*COUPLE, "emulator.clip_output=true"), "clip_outputs", a_restart, USAGE),
+    "couple: other features": Case((*COUPLE, "emulator.inputs=raw"), "cannot change after training", a_restart),
+    "export: below a file": Case((*EXPORT[:3], "out={file}/bundle"), "cannot write"),
+    "export: an empty data": Case(("export", "{run}", "data={empty}"), "no zarr.json"),
+}
+
+
+def refused(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[Any, str]:
+    """The exit code and the line of a command."""
+    monkeypatch.setattr(sys, "argv", ["subgrid", "--quiet", *words])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    said = capsys.readouterr().err
+    assert said.startswith("subgrid: ") and said.count("\n") == 1, said
+    return stop.value.code, said
+
+
+def tree(folder: Path) -> dict[str, int | None]:
+    """Everything below ``folder`` with its size."""
+    return {str(p.relative_to(folder)): p.stat().st_size if p.is_file() else None for p in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(("words", "says"), WRONG_WORDS, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+def test_wrong_words(words, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, said = refused(words, monkeypatch, capsys)
+    assert code == USAGE and says in said, said
+    assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_files(name, tmp_path, monkeypatch, capsys, tiny_store, tiny_run):
+    case = CASES[name]
+    here = {n: tmp_path / n for n in ("store", "run", "out", "empty", "file")}
+    shutil.copytree(tiny_store.path, here["store"])
+    shutil.copytree(tiny_run, here["run"])
+    here["empty"].mkdir()
+    here["file"].write_text("text")
+    case.damage(here["store"], here["run"])
+    monkeypatch.chdir(tmp_path)
+    before = tree(tmp_path)
+    code, said = refused([word.format(**here) for word in case.words], monkeypatch, capsys)
+    assert code == case.code and case.says in said, said
+    assert tree(tmp_path) == before
