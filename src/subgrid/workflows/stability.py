@@ -10,6 +10,7 @@ from typing import Any
 
 from subgrid.base.errors import SubgridError
 from subgrid.base.files import make_folder, only_writer, read_json, write_json
+from subgrid.base.logs import log_file
 from subgrid.columns.store import open_store
 from subgrid.coupling.run import CoupleConfig, couple
 from subgrid.emulator.config import EmulatorConfig
@@ -109,9 +110,14 @@ def stability(store: Path, out: Path, docs: Path | None = None) -> Path:
         store: two years of columns with restarts (``subgrid data generate``).
         out: folder of all runs.
         docs: where the page goes (None: ``out``).
+
+    Raises:
+        SubgridError: the store is unusable, or holds no restarts to couple from.
     """
+    if not (open_store(store).path / "restarts").is_dir():
+        raise SubgridError(f"{store} holds no restarts: make it with `subgrid data generate`")
     make_folder(out)
-    with only_writer(out / "study"):
+    with only_writer(out / "study"), log_file(out, "stability"):
         networks = {one.name: one for one in NETWORKS}
         for run in RUNS:
             network = networks[run.network]
