@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,6 +98,30 @@ def test_read_variables_picks_channels_across_arrays(tiny_store, split_rows):
     statistics = tiny_store["test"].variable_statistics(wanted)
     low = [np.concatenate([rows["inputs"], rows["history"]], axis=1).min(0)]
     assert sorted(statistics["min"].tolist()) == sorted(low[0].astype(np.float64).tolist())
+
+
+def test_a_sum_of_stored_variables_is_read_and_its_statistics_taken(write_store, make_rows, make_spec, tmp_path):
+    kept = variable_set("speedy_keep_diffusion")
+    tendencies = [v for v in variable_set("speedy").targets if v.kind == "profile"]
+    terms = tuple(replace(v, name=f"{v.name}_diffusion") for v in tendencies)
+    rows = make_rows(600, seed=9)
+    rows["terms"] = np.random.default_rng(9).normal(0.0, 1e-5, (600, 32)).astype(np.float32)
+    arrays = {**make_spec().arrays, "terms": terms}
+    store = write_store(tmp_path / "terms.zarr", {"train": rows}, arrays=arrays)
+    split = store["train"]
+    found = np.concatenate([split.read_variables(kept.targets, block) for block in range(split.blocks)])
+    expected = rows["targets"].astype(np.float64)
+    expected[:, :32] -= rows["terms"]
+    assert found.dtype == np.float32 and split.read_variables(kept.targets, 0).flags.c_contiguous
+    np.testing.assert_array_equal(found, expected.astype(np.float32))
+    statistics = split.variable_statistics(kept.targets)
+    np.testing.assert_allclose(statistics["std"], expected.std(0), rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(statistics["max"], expected.max(0), rtol=1e-6)
+
+
+def test_the_terms_that_a_sum_needs_are_named(tiny_store):
+    with pytest.raises(UsageError, match="'speedy_keep_diffusion': it lacks temperature_tendency_diffusion, specific"):
+        tiny_store.variable_set("speedy_keep_diffusion")
 
 
 def test_require_names_every_variable_that_is_lacking(write_store, make_rows, make_spec, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from subgrid.base.errors import SubgridError, UsageError
@@ -116,6 +118,23 @@ def test_a_set_is_read_from_yaml(as_set):
 def test_duplicates_in_yaml_are_refused(as_set, text):
     with pytest.raises(SubgridError, match=r"mine.*(repeat|twice)"):
         as_set(text)
+
+
+def test_a_sum_takes_the_place_of_the_variable_that_it_extends(as_set):
+    total = "{units: K/s, sum_of: {temperature_tendency: 1, temperature_tendency_diffusion: -1}}"
+    held = as_set(f"extends: speedy\ntargets: {{profiles: {{temperature_tendency: {total}}}}}")
+    plain = variable_set("speedy")
+    assert [v.name for v in held.targets] == [v.name for v in plain.targets]
+    assert held.targets[0].stored == {"temperature_tendency": 1.0, "temperature_tendency_diffusion": -1.0}
+    assert held.targets[1:] == plain.targets[1:] and plain.targets[1].stored == {"specific_humidity_tendency": 1.0}
+    again = VariableSet.from_dict(json.loads(json.dumps(held.to_dict())))
+    assert again.targets == held.targets
+
+
+@pytest.mark.parametrize("sums", ["[a, b]", "{a: much}", "3"])
+def test_a_malformed_sum_is_refused(as_set, sums):
+    with pytest.raises(SubgridError, match="mine"):
+        as_set(f"inputs: {{profiles: {{t: {{units: K, sum_of: {sums}}}}}}}")
 
 
 @pytest.mark.parametrize(

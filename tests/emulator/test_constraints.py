@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -215,6 +217,53 @@ class TestWaterByProjection:
         assert plain.state_dict().keys() == projecting.state_dict().keys()
 
 
+class TestEnergyByProjection:
+    SIGNS: ClassVar = {
+        "absorbed_solar": -1.0,
+        "surface_net_shortwave": 1.0,
+        "surface_upward_longwave": -1.0,
+        "surface_downward_longwave": 1.0,
+        "outgoing_longwave": 1.0,
+        "sensible_heat_flux": -1.0,
+        "convective_precipitation": -C.Lv,
+        "large_scale_precipitation": -C.Lv,
+    }
+
+    def terms(self, p_out, s_out, mass):
+        """Every term of the column's energy, W/m2, as `coupling.compare.budgets` writes it down; float64."""
+        fluxes = [sign * s_out[:, [SCALARS.index(name)]].double() for name, sign in self.SIGNS.items()]
+        return torch.cat([C.cp * mass * p_out[:, :, 0].double(), *fluxes], dim=1)
+
+    @pytest.fixture(scope="class")
+    def constraint(self, make_emulator):
+        return make_emulator(energy="projection", positive_water=False).constraints[0]
+
+    def test_closes_the_budget_to_1e_6(self, constraint, columns, column_grid):
+        _, s_in, p_out, s_out = columns
+        mass = mass_of(s_in, column_grid)
+        before = self.terms(p_out, s_out, mass)
+        assert (before.sum(1).abs() / before.abs().sum(1)).median() > 0.01
+        p, s, counted = constraint(*columns)
+        after = self.terms(p, s, mass)
+        assert (after.sum(1).abs() / after.abs().sum(1)).max() < 1e-6
+        torch.testing.assert_close(counted.double(), before.sum(1).abs(), rtol=1e-3, atol=1e-3)
+
+    def test_leaves_water_and_winds_alone(self, constraint, columns):
+        p, s, _ = constraint(*columns)
+        assert torch.equal(p[:, :, 1:], columns[2][:, :, 1:])
+        kept = [CONVECTIVE, STRATIFORM, EVAPORATION]
+        assert torch.equal(s[:, kept], columns[3][:, kept])
+
+    def test_acts_last_and_keeps_water_closed(self, make_emulator, columns, column_grid):
+        emulator = make_emulator(energy="projection", water="projection", positive_water=False)
+        assert emulator.counters[2:] == ["water_by_projection", "energy_by_projection"]
+        p_in, s_in, p_out, s_out = columns
+        for constraint in emulator.constraints:
+            p_out, s_out, _ = constraint(p_in, s_in, p_out, s_out)
+        residual, size = budget(p_out, s_out, mass_of(s_in, column_grid))
+        assert (residual.abs() / size).max() < 1e-6
+
+
 @pytest.mark.parametrize(
     ("settings", "counter", "gone"),
     [
@@ -226,6 +275,11 @@ class TestWaterByProjection:
             "evaporation",
         ),
         ({"condense": False, "positive_water": False, "water": "projection"}, "water_by_projection", "evaporation"),
+        (
+            {"condense": False, "positive_water": False, "energy": "projection"},
+            "energy_by_projection",
+            "absorbed_solar",
+        ),
     ],
 )
 def test_a_set_without_what_a_constraint_needs_is_refused_by_name(column_grid, settings, counter, gone):

@@ -9,6 +9,7 @@ import pytest
 
 from subgrid.base.errors import UsageError
 from subgrid.columns import Variable, VariableSet, variable_set
+from subgrid.emulator import build_emulator
 from subgrid.hosts.base import check_fits, host, host_names
 from subgrid.physics.vertical import VerticalGrid
 
@@ -78,6 +79,27 @@ def test_both_are_named_at_once(fake, tiny_emulator):
     fake.variables = VariableSet("odd", fewer, (*held.targets, Variable("snowfall", "scalar", "kg/m2/s")))
     with pytest.raises(UsageError, match="reads albedo, which the host does not supply and does not predict snowfall"):
         check_fits(tiny_emulator, fake)
+
+
+@pytest.mark.parametrize(
+    ("variables", "keep", "fits"),
+    [
+        ("speedy", "none", True),
+        ("speedy", "surface", True),
+        ("speedy_keep_diffusion", "diffusion", True),
+        ("speedy", "diffusion", False),
+        ("speedy_keep_diffusion", "none", False),
+        ("speedy_keep_diffusion", "surface", False),
+    ],
+)
+def test_no_process_is_computed_twice_or_never(fake, column_grid, variables, keep, fits):
+    emulator = build_emulator("mlp", variable_set(variables), column_grid.vertical, fake.time_step)
+    if fits:
+        check_fits(emulator, fake, keep)
+        return
+    left = "diffusion" if variables != "speedy" else "nothing"
+    with pytest.raises(UsageError, match=f"'{variables}' leaves {left} to the host, couple.keep={keep} keeps"):
+        check_fits(emulator, fake, keep)
 
 
 def test_an_unknown_host_gives_the_nearest():

@@ -12,14 +12,14 @@ import xarray as xr
 from jcm.physics_interface import verify_state
 
 from subgrid.base.errors import SubgridError, UsageError
-from subgrid.columns import open_store
+from subgrid.columns import open_store, variable_set
 from subgrid.columns.store import ColumnStore
 from subgrid.hosts.climate import open_climate
 from subgrid.hosts.speedy import generate as generation
 from subgrid.hosts.speedy import perturb as perturbation
 from subgrid.hosts.speedy.generate import Calendar, Generator, column_probability
 from subgrid.hosts.speedy.host import Speedy
-from subgrid.hosts.speedy.model import PROGNOSTIC, TERM_GROUPS, Result, SpeedyModel
+from subgrid.hosts.speedy.model import PROGNOSTIC, TERM_GROUPS, Result, SpeedyModel, term_variables
 from subgrid.hosts.speedy.settings import GenerateConfig, SpeedyConfig
 
 SAMPLING = GenerateConfig(
@@ -85,6 +85,24 @@ def test_terms_add_up_to_the_total(model, spun_up):
         total = np.asarray(carry.columns[f"{name}_tendency"])
         parts = sum(np.asarray(carry.columns[f"{name}_tendency_{group}"]) for group in TERM_GROUPS)
         np.testing.assert_allclose(parts, total, rtol=0, atol=1e-5 * np.abs(total).max())
+
+
+def test_the_hosts_own_diffusion_beside_another_physics_is_the_term_that_it_records(model, spun_up):
+    stirred = model.program()(spun_up, 400, True)  # the isothermal start is too stable to mix
+    own = model.program()(stirred, 1, True).columns
+
+    def nothing(columns, state, forcing):
+        zero, zeros = jnp.zeros_like(columns["albedo"]), jnp.zeros_like(columns["temperature"])
+        fluxes = {v.name: zero for v in variable_set("speedy").targets if v.kind == "scalar"}
+        recorded = {v.name: zeros for v in term_variables()}
+        return Result(dict.fromkeys(PROGNOSTIC, zeros), {**fluxes, **recorded}, {})
+
+    beside = model.program(model.with_own_diffusion(nothing))(stirred, 1, True).columns
+    for name in ("temperature", "specific_humidity"):
+        term = np.asarray(own[f"{name}_tendency_diffusion"])
+        assert np.abs(term).max() > 0
+        found = np.asarray(beside[f"{name}_tendency"])
+        np.testing.assert_allclose(found, term, rtol=0, atol=1e-5 * np.abs(term).max())
 
 
 def test_perturbed_columns_of_no_amplitude_are_the_columns_themselves(model, spun_up, monkeypatch):

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -432,18 +432,49 @@ class Split:
         return found
 
     def read_variables(self, variables: Iterable[Variable], block: int) -> NDArray[np.float32]:
-        """One block of ``variables`` in the flat layout, (rows, channel) float32; a view where it can be."""
+        """One block of ``variables`` in the flat layout, (rows, channel) float32; a view where it can be.
+
+        A variable that is the sum of others is summed here, in float64.
+        """
+        variables = tuple(variables)
+        stored = self._stored(variables)
+        values = self._read_stored(stored, block)
+        if not any(v.sum_of for v in variables):
+            return values
+        levels = self.store.grid.levels
+        place, own = offsets(stored, levels), offsets(variables, levels)
+        found = np.empty((len(values), sum(v.width(levels) for v in variables)), np.float32)
+        for v in variables:
+            parts = (factor * values[:, place[name]].astype(np.float64) for name, factor in v.stored.items())
+            found[:, own[v.name]] = sum(parts)
+        return found
+
+    def _stored(self, variables: tuple[Variable, ...]) -> tuple[Variable, ...]:
+        """The stored variables that ``variables`` are made of, each once."""
+        return tuple({name: replace(v, name=name, sum_of=()) for v in variables for name in v.stored}.values())
+
+    def _read_stored(self, variables: tuple[Variable, ...], block: int) -> NDArray[np.float32]:
         parts = []
         cache: dict[str, NDArray[Any]] = {}
         for array, index in self.selection(variables):
             if array not in cache:
                 cache[array] = self.read(array, block)
             whole = np.array_equal(index, np.arange(cache[array].shape[1]))
-            parts.append(cache[array] if whole else cache[array][:, index])
+            # take, as [:, index] would lay rows out column by column, and every batch be gathered across all of it
+            parts.append(cache[array] if whole else cache[array].take(index, axis=1))
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def variable_statistics(self, variables: Iterable[Variable]) -> dict[str, NDArray[np.float64]]:
-        """``mean``, ``std``, ``min``, ``max`` of ``variables`` in the flat layout, float64."""
+        """``mean``, ``std``, ``min``, ``max`` of ``variables`` in the flat layout, float64.
+
+        The store holds those of its own variables; sums need a pass over the split.
+        """
+        variables = tuple(variables)
+        if any(v.sum_of for v in variables):
+            total = ChannelStatistics.empty(sum(v.width(self.store.grid.levels) for v in variables))
+            for block in range(self.blocks):
+                total = total.merge(ChannelStatistics.of(self.read_variables(variables, block)))
+            return total.summary()
         chosen = self.selection(variables)
         arrays = {name: self.statistics(name) for name, _ in chosen}
         return {
@@ -513,7 +544,8 @@ class ColumnStore:
     def require(self, variables: VariableSet) -> None:
         """Raise :class:`UsageError` naming every variable of ``variables`` that the store lacks."""
         held = {v.name for group in self.spec.arrays.values() for v in group}
-        missing = [v.name for v in (*variables.inputs, *variables.targets) if v.name not in held]
+        wanted = dict.fromkeys(name for v in (*variables.inputs, *variables.targets) for name in v.stored)
+        missing = [name for name in wanted if name not in held]
         if missing:
             raise UsageError(
                 f"{self.path} does not hold variable set '{variables.name}': it lacks {', '.join(missing)}"

@@ -28,6 +28,7 @@ class Variable:
         long_name: what a reader sees on an axis.
         energy: how to turn it into W/m2: ``temperature`` (cp dp/g), ``water`` (Lv dp/g for a profile,
             Lv for a flux in kg/m2/s), ``flux`` (already W/m2) or ``""`` (no energy meaning).
+        sum_of: (name, factor) of each stored variable that this one is the sum of; empty for one stored as it is.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Variable:
     units: str
     long_name: str = ""
     energy: str = ""
+    sum_of: tuple[tuple[str, float], ...] = ()
 
     def channels(self, levels: int) -> list[str]:
         """Labels of this variable's channels: ``name_0`` ... for a profile, ``name`` for a scalar."""
@@ -44,22 +46,30 @@ class Variable:
         """Number of channels: ``levels`` for a profile, 1 for a scalar."""
         return levels if self.kind == "profile" else 1
 
-    def to_dict(self) -> dict[str, str]:
+    @property
+    def stored(self) -> dict[str, float]:
+        """The stored variables that make this one up, each with its factor."""
+        return dict(self.sum_of) or {self.name: 1.0}
+
+    def to_dict(self) -> dict[str, Any]:
         """JSON-able form, read back by :meth:`from_dict`."""
-        return {
+        found: dict[str, Any] = {
             "name": self.name,
             "kind": self.kind,
             "units": self.units,
             "long_name": self.long_name,
             "energy": self.energy,
         }
+        return {**found, "sum_of": dict(self.sum_of)} if self.sum_of else found
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Variable:
         """Rebuild from :meth:`to_dict`; raises :class:`SubgridError` for a malformed entry."""
         try:
-            variable = cls(**{k: str(v) for k, v in values.items()})  # type: ignore[arg-type]
-        except TypeError as error:
+            text = {k: str(v) for k, v in values.items() if k != "sum_of"}
+            sums = tuple((str(k), float(v)) for k, v in dict(values.get("sum_of", {})).items())
+            variable = cls(**text, sum_of=sums)  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
             raise SubgridError(f"malformed variable description {values}: {error}") from error
         if variable.kind not in ("profile", "scalar"):
             raise SubgridError(f"variable '{variable.name}': kind is '{variable.kind}', not profile or scalar")
@@ -194,13 +204,21 @@ def _parse(section: dict[str, Any] | None) -> list[Variable]:
 def variable_set(name: str) -> VariableSet:
     """The variable set called ``name``.
 
-    A set's YAML may say ``extends: other``: the other's variables come first within each kind.
+    A set's YAML may say ``extends: other``: the other's variables come first within each kind. One that is given again
+    with ``sum_of`` takes the other's place; given again without, it is refused.
 
     Raises:
         UsageError: no such set (with the nearest names).
         SubgridError: its file is malformed.
     """
     return _read_set(name, ())
+
+
+def _extended(base: Iterable[Variable], own: list[Variable]) -> list[Variable]:
+    """``base`` and then ``own``; a sum in ``own`` takes the place of the variable of its name."""
+    known = {v.name for v in base}
+    sums = {v.name: v for v in own if v.sum_of and v.name in known}
+    return [*(sums.get(v.name, v) for v in base), *(v for v in own if v.name not in sums)]
 
 
 def _read_set(name: str, extending: tuple[str, ...]) -> VariableSet:
@@ -212,11 +230,11 @@ def _read_set(name: str, extending: tuple[str, ...]) -> VariableSet:
         inputs, targets = _parse(content.get("inputs")), _parse(content.get("targets"))
         parent = content.get("extends")
         description = str(content.get("description", ""))
-    except (yaml.YAMLError, AttributeError, TypeError) as error:
+    except (yaml.YAMLError, AttributeError, TypeError, SubgridError) as error:
         raise SubgridError(f"variable set '{name}': malformed file {file} ({error})") from error
     if parent:
         base = _read_set(str(parent), (*extending, name))
-        inputs, targets = [*base.inputs, *inputs], [*base.targets, *targets]
+        inputs, targets = _extended(base.inputs, inputs), _extended(base.targets, targets)
     return VariableSet(
         name=name,
         inputs=tuple([*profiles(inputs), *scalars(inputs)]),

@@ -42,7 +42,8 @@ class CoupleConfig:
         start: ISO date of a restart in the store; empty: the first test month.
         days: length.
         bridge: ``auto``, ``jax`` or ``callback``.
-        keep: ``none``, or ``surface``: the host computes its own surface fluxes from the emulator's radiation.
+        keep: ``none``; ``surface``: the host computes its own surface fluxes from the emulator's radiation;
+            ``diffusion``: the host adds its own vertical diffusion to an emulator trained without it.
         timings: also measure what each part of a step costs.
         constraints: settings of the emulator to change for this run (bounds and constraints).
     """
@@ -114,7 +115,7 @@ def couple(config: CoupleConfig, out: Path | str) -> CoupledRun:
     restart = restart_file(store, config.start)
     emulator = load_emulator(config.emulator, **config.constraints)
     driven = host(store.spec.host, **store.spec.provenance["host"])
-    check_fits(emulator, driven)
+    check_fits(emulator, driven, config.keep)
     with only_writer(out):
         if (out / "metrics.json").exists() and _same(config, out):
             logger.info("couple: %s is finished already", out)
@@ -137,7 +138,7 @@ def _run(
     )
     metrics = _metrics(config, out, driven, control, result)
     if config.timings:
-        metrics["step_ms"] = step_times(driven, emulator, restart, config.bridge)
+        metrics["step_ms"] = step_times(driven, emulator, restart, config.bridge, config.keep)
         metrics["simulated_years_per_day"] = _sypd(metrics["step_ms"]["coupled"] / 1e3, driven.time_step)
     write_json(out / "metrics.json", metrics)
     return CoupledRun(out, metrics)

@@ -26,7 +26,7 @@ def network_alone(emulator: Emulator, sample: Any) -> float:
     return min(walls)
 
 
-def step_times(host: Any, emulator: Emulator, restart: Path, bridge: str) -> dict[str, float]:
+def step_times(host: Any, emulator: Emulator, restart: Path, bridge: str, keep: str = "none") -> dict[str, float]:
     """Milliseconds per step: own physics, dynamics only, null callback, coupled, and the emulator alone in torch.
 
     ``callback`` is what crossing to torch and back costs; ``coupling`` what the coupled step costs beyond dynamics
@@ -34,7 +34,7 @@ def step_times(host: Any, emulator: Emulator, restart: Path, bridge: str) -> dic
     """
     carry = host.start(restart)
     sample = host.flat_columns(carry, emulator)
-    physics, _ = host.emulator_physics(emulator, sample, bridge)
+    physics, _ = host.emulator_physics(emulator, sample, bridge, keep)
     counters = tuple(emulator.counters)
     parts = {
         "own_physics": host.time_steps(None, restart),

@@ -10,6 +10,7 @@ from subgrid.base.errors import UsageError, unknown_name
 #: How humidity and stability reach the network (see :mod:`subgrid.emulator.features`).
 INPUTS = ("raw", "relative_humidity", "relative_humidity_buoyancy")
 WATER = ("none", "precipitation", "projection")
+ENERGY = ("none", "projection")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class EmulatorConfig:
         water: ``none``; ``precipitation`` (precipitation = evaporation - column moistening); ``projection``
             (the smallest change, in units of each output's spread, of moistening, evaporation and precipitation
             that closes the column's water).
+        energy: ``none``, or ``projection``: the smallest change of heating, radiation and sensible heat, in units of
+            each output's spread, that closes the column's energy (SPEEDY's own is not closed).
         positive_water: bound drying by what a layer holds.
     """
 
@@ -42,10 +45,12 @@ class EmulatorConfig:
     condense_above: float = 1.02
     condense_hours: float = 4.0
     water: str = "none"
+    energy: str = "none"
     positive_water: bool = True
 
     def __post_init__(self) -> None:
-        for name, valid in (("inputs", INPUTS), ("saturation", ("murray", "sam")), ("water", WATER)):
+        choices = (("inputs", INPUTS), ("saturation", ("murray", "sam")), ("water", WATER), ("energy", ENERGY))
+        for name, valid in choices:
             if getattr(self, name) not in valid:
                 raise unknown_name(f"emulator.{name}", str(getattr(self, name)), valid)
         if not 0.0 <= self.clip_margin <= 10.0:

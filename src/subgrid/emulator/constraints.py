@@ -6,6 +6,8 @@ raw outputs to raw outputs plus one counter per column, which coupled runs avera
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -149,20 +151,28 @@ class WaterByPrecipitation(Constraint):
         return p_out, self._replace_scalar(s_out, "large_scale_precipitation", (1.0 - share) * total), change
 
 
-class WaterByProjection(Constraint):
-    """Closes the column's water by the smallest change, measured in each output's own spread.
+class Projection(Constraint):
+    """Closes a linear column budget by the smallest change, measured in each output's own spread.
 
-    With residual ``r = sum m_k dq_k + P_c + P_l - E`` and spreads s, every term a_i y_i of r is changed by
+    With residual ``r = sum_i a_i y_i`` and spreads s, every term that may move is changed by
     ``-a_i s_i^2 r / sum a_j^2 s_j^2`` (orthogonal projection in normalised units; Beucler et al. 2021).
     Done twice, since the first pass leaves the rounding of a residual that may be larger than what remains.
-    Counter: |r| before, kg/m2/s.
+    Counter: |r| before.
+
+    Attributes:
+        profile, per_mass: the tendency in the budget, and what a unit of it means per kg/m2 of layer.
+        moved: fluxes that may move, with their coefficients.
+        fixed: fluxes that enter the budget but stay.
     """
 
-    counter = "water_by_projection"
+    profile: str
+    per_mass = 1.0
+    moved: Mapping[str, float]
+    fixed: Mapping[str, float] = MappingProxyType({})
     needs_inputs = ("surface_pressure",)
-    needs_targets = WaterByPrecipitation.needs_targets
 
     def __init__(self, features: InputFeatures, variables: VariableSet, outputs: Standardise) -> None:
+        self.needs_targets = (self.profile, *self.moved, *self.fixed)
         super().__init__(features, variables)
         # Kept in a tuple so that the transform is not registered (and saved) twice.
         self._outputs = (outputs,)
@@ -177,22 +187,54 @@ class WaterByProjection(Constraint):
         """Projected outputs and the residual before, (n,)."""
         spread_p = cast(Tensor, self._outputs[0].profile_std)
         spread_s = cast(Tensor, self._outputs[0].scalar_std)
-        mass = self.features.mass(s_in)
-        tendency = self._tendency(p_out, "specific_humidity_tendency")
-        tendency_spread = spread_p[:, self.target_profiles.index("specific_humidity_tendency")]
-        signs = {"convective_precipitation": 1.0, "large_scale_precipitation": 1.0, "evaporation": -1.0}
-        residual = (mass * tendency).sum(1)
-        size = (mass * tendency_spread).square().sum(1)
-        for name, sign in signs.items():
+        factor = self.per_mass * self.features.mass(s_in)
+        tendency = self._tendency(p_out, self.profile)
+        tendency_spread = spread_p[:, self.target_profiles.index(self.profile)]
+        residual = (factor * tendency).sum(1)
+        size = (factor * tendency_spread).square().sum(1)
+        for name, sign in {**self.moved, **self.fixed}.items():
             residual = residual + sign * self._flux(s_out, name)
-            size = size + spread_s[self.target_scalars.index(name)].square()
+        for name, sign in self.moved.items():
+            size = size + (sign * spread_s[self.target_scalars.index(name)]).square()
         step = residual / torch.clamp(size, min=1e-30)
-        moved = tendency - mass * tendency_spread.square() * step.unsqueeze(1)
-        p_out = self._replace_profile(p_out, "specific_humidity_tendency", moved)
-        for name, sign in signs.items():
+        p_out = self._replace_profile(
+            p_out, self.profile, tendency - factor * tendency_spread.square() * step.unsqueeze(1)
+        )
+        for name, sign in self.moved.items():
             spread = spread_s[self.target_scalars.index(name)].square()
             s_out = self._replace_scalar(s_out, name, self._flux(s_out, name) - sign * spread * step)
         return p_out, s_out, residual
+
+
+class WaterByProjection(Projection):
+    """Closes ``sum dq dp/g + P - E = 0``, kg/m2/s."""
+
+    counter = "water_by_projection"
+    profile = "specific_humidity_tendency"
+    moved = MappingProxyType({"convective_precipitation": 1.0, "large_scale_precipitation": 1.0, "evaporation": -1.0})
+
+
+class EnergyByProjection(Projection):
+    """Closes ``sum cp dT dp/g = absorbed radiation + sensible heat + Lv P``, W/m2; water stays as it is.
+
+    Radiation that the column absorbs: shortwave at the top less the surface's net, and what the surface emits less
+    what it receives and what leaves at the top in the longwave.
+    """
+
+    counter = "energy_by_projection"
+    profile = "temperature_tendency"
+    per_mass = SPEEDY.cp
+    moved = MappingProxyType(
+        {
+            "absorbed_solar": -1.0,
+            "surface_net_shortwave": 1.0,
+            "surface_upward_longwave": -1.0,
+            "surface_downward_longwave": 1.0,
+            "outgoing_longwave": 1.0,
+            "sensible_heat_flux": -1.0,
+        }
+    )
+    fixed = MappingProxyType({"convective_precipitation": -SPEEDY.Lv, "large_scale_precipitation": -SPEEDY.Lv})
 
 
 def build_constraints(
@@ -216,4 +258,6 @@ def build_constraints(
         found.append(PositiveWater(features, variables, time_step))
     if config.water == "precipitation":
         found.append(WaterByPrecipitation(features, variables))
+    if config.energy == "projection":  # last: it takes precipitation as it is
+        found.append(EnergyByProjection(features, variables, outputs))
     return found

@@ -22,7 +22,7 @@ ENTRY_POINT_GROUP = "subgrid.hosts"
 #: How an emulator reaches a jax host.
 BRIDGES = ("auto", "callback", "jax")
 #: Parts of the host's own physics that can be kept beside an emulator.
-KEEPS = ("none", "surface")
+KEEPS = ("none", "surface", "diffusion")
 
 
 class Host(Protocol):
@@ -68,11 +68,18 @@ class Host(Protocol):
         ...
 
 
-def check_fits(emulator: Emulator, host: Host) -> None:
-    """Refuse, before anything is compiled, an emulator that does not fit ``host``.
+def left_out(variables: VariableSet) -> set[str]:
+    """Processes that the targets of ``variables`` leave to the host (``x_tendency_<process>`` subtracted)."""
+    names = (n for v in variables.targets for n, factor in v.sum_of if factor < 0)
+    return {name.rpartition("_tendency_")[2] for name in names}
+
+
+def check_fits(emulator: Emulator, host: Host, keep: str = "none") -> None:
+    """Refuse, before anything is compiled, an emulator that does not fit ``host`` with ``keep``.
 
     Raises:
-        UsageError: other levels, another time step, or variables that the host does not supply; with what would fit.
+        UsageError: other levels, another time step, variables that the host does not supply, or a process that both or
+            neither of the two compute; with what would fit.
     """
     ours = np.add(host.grid.vertical.hyai, host.grid.vertical.hybi)
     theirs = np.add(emulator.grid.hyai, emulator.grid.hybi)
@@ -101,6 +108,14 @@ def check_fits(emulator: Emulator, host: Host) -> None:
         raise UsageError(
             f"variable set '{emulator.variables.name}' does not fit host '{host.name}': it {' and '.join(parts)}; "
             "sets that fit: speedy, speedy_expanded"
+        )
+    wanted = {keep} - {"none", "surface"}  # surface fluxes are exchanged, not left out
+    if left_out(emulator.variables) != wanted:
+        processes = ", ".join(sorted(left_out(emulator.variables))) or "nothing"
+        raise UsageError(
+            f"variable set '{emulator.variables.name}' leaves {processes} to the host, couple.keep={keep} keeps "
+            f"{', '.join(wanted) or 'nothing of that'}: use couple.keep=diffusion with variables=speedy_keep_diffusion "
+            "and with no other set"
         )
 
 

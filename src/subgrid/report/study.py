@@ -26,8 +26,8 @@ SERIES = (
 SHOWN = {
     "design-s0": ("#0072B2", "-"),
     "climate": ("#56B4E9", "-"),
-    "humidity-free": ("#009E73", "--"),
     "noise-free": ("#E69F00", "-"),
+    "unet": ("#009E73", "-"),
     "raw-tight-condense": ("#D55E00", "-"),
     "raw-free": ("#D55E00", "--"),
 }
@@ -82,7 +82,7 @@ def series_figure(folders: dict[str, Path], rows: list[dict[str, Any]]) -> Figur
     """Global means against the control, five-day means over the first 90 days, for the runs that tell the story."""
     figure = Figure(figsize=(9, 8), layout="constrained")
     axes = figure.subplots(3, 1, sharex=True)
-    limits = ((-5.0, 5.0), (0.85, 1.3), (0.7, 1.5))
+    limits = ((-2.5, 6.0), (0.9, 1.15), (0.8, 2.2))
     texts = {row["name"]: row["text"] for row in rows}
     for name, (colour, dash) in SHOWN.items():
         if name not in folders or not (folders[name] / "comparison").exists():
@@ -125,8 +125,9 @@ def year_figure(row: dict[str, Any]) -> Figure:
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| run | R² dT | R² dq | finite days | T (K) | humidity | precipitation | inputs clipped | outputs clipped |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| run | R² dT | R² dq | finite days | T (K) | humidity | precipitation | inputs clipped | outputs clipped | "
+        "energy residual (W/m²) | water residual (W/m²) |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         found = late(row)
@@ -140,10 +141,14 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
         clipped = [
             f"{100 * counters[k]:.3f} %" if k in counters else "–" for k in ("inputs_clipped", "outputs_clipped")
         ]
+        residuals = [
+            f"{row[key]['emulator']:+.2f}".replace("-0.00", "+0.00") if row.get(key) else "–"
+            for key in ("energy_residual_W_m2", "water_residual_W_m2")
+        ]
         days = str(row["days"]) if row["finite"] else f"**{row['days']}, then unstable**"
         lines.append(
             f"| {row['text']} | {r2['temperature_tendency']:.3f} | {r2['specific_humidity_tendency']:.3f} | {days} | "
-            + " | ".join([*figures, *clipped])
+            + " | ".join([*figures, *clipped, *residuals])
             + " |"
         )
     return lines
@@ -190,6 +195,21 @@ def _zonal_line(folder: Path) -> str:
     )
 
 
+def _control_residuals(row: dict[str, Any]) -> str:
+    energy, water = (row[f"{name}_residual_W_m2"]["control"] for name in ("energy", "water"))
+    return f"{energy:+.2f} and {water:+.2f} W/m²"
+
+
+def _rollout_line(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "some steps (not run yet)."
+    return (
+        f"{found['steps']} coupled steps, beside its usual loss ({found['iterations']} iterations, "
+        f"{found['seconds'] / 60:.0f} min with the host's trajectories). The squared error of the coupled state, in "
+        f"units of what physics changes meanwhile, goes from {found['first']:.3f} to {found['last']:.3f}."
+    )
+
+
 def stability_page(results: dict[str, Any], folders: dict[str, Path], docs: Path) -> Path:
     """Write ``stability.md`` and its figures below ``docs``; every figure in it comes from the runs.
 
@@ -219,6 +239,8 @@ def stability_page(results: dict[str, Any], folders: dict[str, Path], docs: Path
             if row["days"] > 180
         ),
     }
+    filled["CONTROL"] = _control_residuals(rows[0])
+    filled["ROLLOUT"] = _rollout_line(results.get("rollout"))
     for key, value in filled.items():
         text = text.replace("{{" + key + "}}", value)
     page = docs / "stability.md"

@@ -121,7 +121,7 @@ class Speedy:
     def emulator_physics(
         self, emulator: Emulator, sample: NDArray[np.float32], bridge: str = "auto", keep: str = "none"
     ) -> tuple[ColumnPhysics, str]:
-        """The emulator as the whole column physics (``keep="surface"``: but for the surface fluxes), and its bridge.
+        """The emulator as the whole column physics, but for what the host is to ``keep``, and its bridge.
 
         Raises:
             UsageError: the emulator does not fit this host, or an unknown ``keep`` or ``bridge``.
@@ -131,11 +131,13 @@ class Speedy:
         key = (id(emulator), bridge, keep)
         if key in self._driven:
             return self._driven[key][:2]
-        check_fits(emulator, self)
+        check_fits(emulator, self, keep)
         function, used = flat_function(emulator, sample, bridge)
         physics = self._as_physics(emulator, function)
         if keep == "surface":
             physics = self.model.with_own_surface(physics)
+        elif keep == "diffusion":
+            physics = self.model.with_own_diffusion(physics)
         self._driven[key] = (physics, used, emulator)  # holding the emulator keeps its id its own
         return physics, used
 
@@ -188,7 +190,8 @@ class Speedy:
             folder: receives ``daily`` (Zarr), ``checkpoint.safetensors`` while running, and ``last_good.safetensors``
                 if the run becomes unstable.
             bridge: see :func:`subgrid.hosts.bridge.flat_function`.
-            keep: ``surface``: the host's own surface fluxes, driven by the emulator's radiation; or ``none``.
+            keep: ``none``; ``surface``: the host's own surface fluxes, driven by the emulator's radiation;
+                ``diffusion``: the host's own vertical diffusion beside an emulator trained without it.
             on_day: called with the day number and its means; a returned text stops the run as unstable.
             title: of the progress bar.
         """

@@ -254,9 +254,8 @@ class SpeedyModel:
         the host's, which are driven by the emulated radiation at the surface. Downward shortwave is net / (1 - albedo),
         a little too high because SPEEDY reflects its visible band alone (up to 1 W/m2 in the sensible heat flux).
         """
-        by_category = {term.category: term for term in self.model.physics.terms}
-        first = [by_category[c] for c in ("flags", "forcing", "humidity")]
-        surface = by_category["surface"]
+        first = self._own_terms("flags", "forcing", "humidity")
+        (surface,) = self._own_terms("surface")
         lowest = float(np.diff(np.asarray(self.coords.vertical.boundaries))[-1])
 
         def combined(columns: Fields, state: PhysicsState, forcing: ForcingData) -> Result:
@@ -295,6 +294,29 @@ class SpeedyModel:
             return Result(tendencies, {**fluxes, **flat}, emulated.counters)
 
         return combined
+
+    def with_own_diffusion(self, physics: ColumnPhysics) -> ColumnPhysics:
+        """``physics`` plus the host's own vertical diffusion and shallow convection.
+
+        These depend on the state alone: convection and condensation only say how high deep clouds reach.
+        """
+        before = ("flags", "forcing", "humidity", "convection", "condensation")
+        terms = self._own_terms(*before, "vertical_diffusion")
+
+        def combined(columns: Fields, state: PhysicsState, forcing: ForcingData) -> Result:
+            emulated = physics(columns, state, forcing)
+            diagnostics = dict(self.fresh_physics_carry)
+            for term in terms:
+                own, diagnostics = term(state, diagnostics, forcing, self.terrain)
+            tendencies = {n: emulated.tendencies[n] + _flat(getattr(own, n)) for n in PROGNOSTIC}
+            return emulated._replace(tendencies=tendencies)
+
+        return combined
+
+    def _own_terms(self, *categories: str) -> list[PhysicsTerm]:
+        """jcm's terms of ``categories``, in the order given."""
+        by_category = {term.category: term for term in self.model.physics.terms}
+        return [by_category[c] for c in categories]
 
     def _terms(self, out: Mapping[str, Any]) -> Fields:
         """Tendency of each process group from the taps between jcm's terms."""
