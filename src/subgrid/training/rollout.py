@@ -16,6 +16,7 @@ from torch import Tensor
 
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.base.files import make_folder, only_writer, write_json
+from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import provenance
 from subgrid.columns.loader import ColumnLoader
@@ -126,7 +127,8 @@ def finetune(config: RolloutConfig, out: Path | str) -> Emulator:
         make_folder(out)
         write_json(out / "config.json", asdict(config))
         write_json(out / "provenance.json", provenance(store=dict(store.spec.provenance)))
-        return _finetune(config, store, emulator, DifferentiableDynamics(driven.model, emulator.variables), out)
+        with log_file(out, "finetune"):
+            return _finetune(config, store, emulator, DifferentiableDynamics(driven.model, emulator.variables), out)
 
 
 def _finetune(
