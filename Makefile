@@ -5,7 +5,7 @@ OUT ?= demo
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint study clean
+.PHONY: demo test test-slow test-kill lint study clean
 
 # torch first and from the pinned file, so that nothing pulls another build of it.
 $(READY): pyproject.toml constraints.txt
@@ -24,10 +24,14 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -m "not slow and not kill" --cov --cov-report=term:skip-covered
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# Every stage killed at random moments and begun again, a dozen times each.
+test-kill: $(READY)
+	$(BIN)/python -m pytest -m kill tests/survival
 
 # The ablation behind docs/stability.md; needs the demo's store, takes about two hours on 2 cores, resumable.
 study: $(READY)

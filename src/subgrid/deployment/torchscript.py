@@ -132,6 +132,7 @@ def export(run: Path | str, data: Path | str, out: Path | str) -> dict[str, Any]
     spread = split.variable_statistics(emulator.variables.targets)["std"]
     with only_writer(out):
         make_folder(out)
+        (out / "report.json").unlink(missing_ok=True)  # written last, it says "finished": not of an older model
         module = script(emulator, torch.from_numpy(sample[: max(BATCHES)]))
         contract = _contract(emulator)
         extra = {"contract.json": json.dumps(contract)}
