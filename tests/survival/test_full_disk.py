@@ -1,4 +1,4 @@
-"""A full disk is one clear line; what was finished is kept, and with room again the same command goes on."""
+"""Killed, then begun again on a full disk: one clear line, what was finished is kept, and with room it goes on."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ def refused(line, disk, words):
     return said
 
 
-def test_generation_goes_on_after_a_full_disk(line, generated, disk):
+def test_generation_goes_on_after_a_kill_and_a_full_disk(line, generated, disk):
     out = disk.folder / "store.zarr"
     partial = disk.folder / "store.zarr.partial"
     words = [*generated.words, f"out={out}"]
     assert line.kill(words, written(partial / "checkpoint.safetensors", 0.0))
+    assert not out.exists() and "unfinished" in line.refused("data", "info", out)
     kept = (partial / "checkpoint.safetensors").read_bytes()
     refused(line, disk, words)
     assert (partial / "checkpoint.safetensors").read_bytes() == kept and not out.exists()
@@ -28,7 +29,7 @@ def test_generation_goes_on_after_a_full_disk(line, generated, disk):
     assert contents(out) == contents(generated.made)
 
 
-def test_training_goes_on_after_a_full_disk(line, trained, disk):
+def test_training_goes_on_after_a_kill_and_a_full_disk(line, trained, disk):
     run = disk.folder / "run"
     last = run / "checkpoints" / "last.ckpt"
     words = [*trained.words, f"out={run}"]
@@ -48,11 +49,13 @@ def test_training_within_a_limit_on_file_sizes_says_the_same(line, trained, tmp_
     assert_same_run(tmp_path / "run", trained.made)
 
 
-def test_coupling_goes_on_after_a_full_disk(line, coupled, disk):
+def test_coupling_goes_on_after_a_kill_and_a_full_disk(line, coupled, disk):
     out = disk.folder / "coupled"
     words = [*coupled.words, f"out={out}"]
+    assert line.kill(words, written(out / "checkpoint.safetensors", 0.0))
+    kept = (out / "checkpoint.safetensors").read_bytes()
     refused(line, disk, words)
-    assert not (out / "metrics.json").exists()
+    assert (out / "checkpoint.safetensors").read_bytes() == kept and not (out / "metrics.json").exists()
     line.done(*words)
     assert contents(out, but=["metrics.json"]) == contents(coupled.made, but=["metrics.json"])
     assert metrics(out) == metrics(coupled.made)

@@ -1,6 +1,7 @@
 """Killed for good at any moment and begun again, every stage ends with the bits of an unbroken run.
 
 Equal means arrays, weights, optimiser state and scores; clocks, logs and versions are excepted.
+`test_full_disk.py` kills generation and coupling once each, in every `make test`.
 """
 
 from __future__ import annotations
@@ -21,16 +22,6 @@ def moments(seconds, kills, seed):
     return [after(draw.uniform(0.0, 1.0) * seconds) for _ in range(kills)]
 
 
-def test_killed_generation_gives_the_same_store(line, generated, tmp_path):
-    out = tmp_path / "store.zarr"
-    words = [*generated.words, f"out={out}"]
-    assert line.kill(words, written(tmp_path / "store.zarr.partial" / "checkpoint.safetensors", 0.1))
-    assert not out.exists()
-    assert "unfinished" in line.refused("data", "info", out)
-    line.done(*words)
-    assert contents(out) == contents(generated.made)
-
-
 def test_training_killed_within_an_epoch_gives_the_same_run(line, trained, tmp_path):
     draw = random.Random(0)
     run = tmp_path / "run"
@@ -38,16 +29,6 @@ def test_training_killed_within_an_epoch_gives_the_same_run(line, trained, tmp_p
     words = [*trained.words, f"out={run}"]
     assert line.survive(words, [written(last, draw.uniform(0.0, 0.3)) for _ in range(2)]) == 2
     assert_same_run(run, trained.made)
-
-
-def test_killed_coupling_gives_the_same_climate(line, coupled, tmp_path):
-    out = tmp_path / "coupled"
-    words = [*coupled.words, f"out={out}"]
-    assert line.kill(words, written(out / "checkpoint.safetensors", 0.0))
-    assert not (out / "metrics.json").exists()
-    line.done(*words)
-    assert contents(out, but=["metrics.json"]) == contents(coupled.made, but=["metrics.json"])
-    assert metrics(out) == metrics(coupled.made)
 
 
 @pytest.mark.kill
