@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORE := physics columns scores networks emulator training hosts coupling evaluation deployment
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint docs study clean
+.PHONY: demo test test-slow test-kill lint docs study clean
 
 # torch first and from the pinned file, so that nothing pulls another build of it.
 $(READY): pyproject.toml constraints.txt
@@ -26,7 +26,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -m "not slow and not kill" --cov --cov-report=term:skip-covered
 	@for room in $(CORE); do \
 		$(BIN)/coverage report --include="*/subgrid/$$room/*" --precision=1 --fail-under=90 --format=total >/dev/null \
 			|| { echo "the tests meet less than 90 % of room $$room"; exit 1; }; \
@@ -40,6 +40,10 @@ docs: $(READY)
 	rm -rf docs/_api docs/_build
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+# Every stage killed at random moments and begun again, a dozen times each.
+test-kill: $(READY)
+	$(BIN)/python -m pytest -m kill tests/survival
 
 # The ablation behind docs/stability.md; needs the demo's store, takes about two hours on 2 cores, resumable.
 study: $(READY)

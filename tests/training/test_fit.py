@@ -59,7 +59,10 @@ def uninterrupted(tmp_path_factory, train_config):
 def cut(monkeypatch, at_step, error):
     """Let the training die after its ``at_step``-th optimiser step."""
 
+    real = _Reporter.on_train_batch_end
+
     def dies(self, trainer, *args):
+        real(self, trainer, *args)
         if trainer.global_step == at_step:
             raise error
 
@@ -112,7 +115,9 @@ _KILLED = """
 import json, os, signal, sys
 from subgrid.training import TrainConfig, fit
 from subgrid.training.fit import _Reporter
+real = _Reporter.on_train_batch_end
 def dies(self, trainer, *args):
+    real(self, trainer, *args)
     if trainer.global_step == 25:
         os.kill(os.getpid(), signal.SIGKILL)
 _Reporter.on_train_batch_end = dies

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Any
 from subgrid.base.errors import SubgridError
 
 PARTIAL = ".partial"
+#: What the system says when there is no room: on the disk, in the quota, within a limit on the size of files.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LEFTOVER = re.compile(r"\..+\.\d+\.tmp|.*\.[0-9a-f]{32}\.partial")
 
 
 def partial_path(path: Path) -> Path:
@@ -32,11 +36,31 @@ def writable(path: Path) -> Iterator[None]:
             raise SubgridError(
                 f"cannot write to {path}: {error.strerror}; choose another folder or change its permissions"
             ) from error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SubgridError(
-                f"no space left while writing {path}; what was finished is kept: free some space and run the "
-                "same command again"
-            ) from error
+        if error.errno in NO_ROOM:
+            raise _full(path) from error
+        raise
+
+
+def _full(path: Path) -> SubgridError:
+    return SubgridError(
+        f"no space left while writing {path}; what was finished is kept: free some space and run the same command again"
+    )
+
+
+@contextlib.contextmanager
+def room(path: Path) -> Iterator[None]:
+    """Turn a full disk anywhere in the work on ``path`` into one clear error, whichever library met it."""
+    try:
+        yield
+    except SubgridError:
+        raise
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            # Libraries written in Rust give the system's words instead of its number.
+            if getattr(cause, "errno", None) in NO_ROOM or any(f"(os error {n})" in str(cause) for n in NO_ROOM):
+                raise _full(path) from error
+            cause = cause.__cause__ or cause.__context__
         raise
 
 
@@ -61,6 +85,13 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed writes left below ``folder``, ours and Zarr's; only for who holds its lock."""
+    for left in folder.rglob("*"):
+        if _LEFTOVER.fullmatch(left.name) and left.is_file():
+            left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -117,7 +148,8 @@ def only_writer(path: Path) -> Iterator[None]:
         if gone:
             raise SubgridError(f"another process is working on {path}; wait for it or choose another folder")
         try:
-            yield
+            with room(path):
+                yield
         finally:
             lock.unlink(missing_ok=True)
 

@@ -27,6 +27,7 @@ class TrainWords:
     max_train_samples: int | None = None
     buffer_blocks: int = 96
     log_every: int = 50
+    checkpoint_every: int = 1000
 
 
 @dataclass(frozen=True)

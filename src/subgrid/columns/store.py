@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.base.errors import SubgridError, UsageError
-from subgrid.base.files import make_folder, partial_path, read_json, replace_folder, writable, write_file
+from subgrid.base.files import (
+    make_folder,
+    partial_path,
+    read_json,
+    remove_leftovers,
+    replace_folder,
+    writable,
+    write_file,
+)
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.statistics import ChannelStatistics
 from subgrid.columns.variables import Variable, VariableSet, channel_labels, offsets, variable_set
@@ -307,6 +316,9 @@ class StoreWriter:
                 )
             self.resumed = {k.removeprefix("extra/"): v for k, v in state.items() if k.startswith("extra/")}
             return
+        if described.exists():  # begun, perhaps with other settings, and cut before its first checkpoint
+            shutil.rmtree(self.folder)
+            make_folder(self.folder)
         write_file(described, lambda beside: beside.write_text(json.dumps(settings)))
 
     def _split(self, name: str) -> _SplitWriter:
@@ -341,6 +353,7 @@ class StoreWriter:
                 split.finish()
             root = zarr.open_group(self.folder, mode="a", zarr_format=3)
             root.update_attributes({**self.spec.attributes(), "splits": sorted(self.splits)})
+            remove_leftovers(self.folder)
         replace_folder(self.folder, self.path)
         # Only now: a kill before the rename must find them.
         for made in (self._checkpoint_file.name, "settings.json"):

@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from subgrid.base.errors import SubgridError, UsageError, unknown_name
-from subgrid.base.files import make_folder, only_writer, read_json, write_json
+from subgrid.base.files import make_folder, only_writer, read_json, remove_leftovers, write_json
 from subgrid.base.logs import log_file
 from subgrid.base.provenance import versions
 from subgrid.columns.store import ColumnStore, open_store
@@ -120,7 +120,7 @@ def couple(config: CoupleConfig, out: Path | str) -> CoupledRun:
         if (out / "metrics.json").exists() and _same(config, out):
             logger.info("couple: %s is finished already", out)
             return CoupledRun(out, read_json(out / "metrics.json"))
-        make_folder(out)
+        remove_leftovers(make_folder(out))
         if (out / "config.json").exists() and not _same(config, out):
             raise SubgridError(f"{out} was begun with another config; remove it or choose another folder")
         write_json(out / "config.json", asdict(config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from pathlib import Path
@@ -132,10 +133,14 @@ def export(run: Path | str, data: Path | str, out: Path | str) -> dict[str, Any]
     sample = _sample(split, emulator, 3 * max(BATCHES))
     spread = split.variable_statistics(emulator.variables.targets)["std"]
     with only_writer(out), log_file(out, "export"):
+        make_folder(out)
+        (out / "report.json").unlink(missing_ok=True)  # written last, it says "finished": not of an older model
         module = script(emulator, torch.from_numpy(sample[: max(BATCHES)]))
         contract = _contract(emulator)
         extra = {"contract.json": json.dumps(contract)}
-        write_file(out / "model.pt", lambda beside: torch.jit.save(module, str(beside), _extra_files=extra))
+        made = io.BytesIO()  # on a full disk torch itself ends the process
+        torch.jit.save(module, made, _extra_files=extra)
+        write_file(out / "model.pt", lambda beside: beside.write_bytes(made.getbuffer()))
         # TorchScript executes on loading: this is the file that was just written.
         loaded = torch.jit.load(str(out / "model.pt"), map_location="cpu")
         found = differences(loaded, emulator, sample, spread)

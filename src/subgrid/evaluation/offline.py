@@ -129,6 +129,7 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
         scored, sections = _score(emulator, store, split, predictors)
         energetic = {v.name for v in emulator.variables.targets if v.energy}
         models = {name: model.result(energetic) for name, model in scored.items()}
+        (out / "scores.json").unlink(missing_ok=True)  # written last, it says "finished": not of older sections
         _write_sections(out / "sections", emulator, store, sections)
         scores = {
             "split": config.split,

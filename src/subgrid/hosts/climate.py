@@ -40,7 +40,8 @@ class ClimateWriter:
         self._held: dict[int, dict[str, NDArray[Any]]] = {}
         if (path / "zarr.json").exists():
             self.group = zarr.open_group(path, mode="a")
-            return
+            if attributes.items() <= dict(self.group.attrs).items():  # written last: without them it was cut in here
+                return
         self.group = zarr.open_group(path, mode="w", zarr_format=3)
         chunk = min(PIECE_DAYS, days)
         shapes: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {

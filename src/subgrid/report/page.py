@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from subgrid.base.files import make_folder, write_text
+from subgrid.base.files import only_writer, write_text
 from subgrid.report.facts import cards, facts, title
 from subgrid.report.results import Results, read_results
 from subgrid.report.sections import Drawing, sections
@@ -54,7 +54,6 @@ def write_report(folder: Path | str, out: Path | str | None = None) -> Path:
     target = Path(out) if out is not None else folder
     if target.is_dir():
         target = target / "report.html"
-    page = render(results)
-    make_folder(target.parent)
-    write_text(target, page)
+    with only_writer(target):
+        write_text(target, render(results))
     return target

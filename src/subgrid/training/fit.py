@@ -6,18 +6,18 @@ import json
 import logging
 import time
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from subgrid.base.errors import SubgridError, UsageError, require_seed, unknown_name
-from subgrid.base.files import make_folder, only_writer, read_json, write_json
+from subgrid.base.files import make_folder, only_writer, read_json, remove_leftovers, write_json
 from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import provenance
@@ -26,7 +26,8 @@ from subgrid.columns.store import ColumnStore, open_store
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.emulator.emulator import Emulator, build_emulator
 from subgrid.emulator.files import load_emulator, save_emulator
-from subgrid.training.recipes import Recipe, recipe
+from subgrid.training.checkpoints import AtomicCheckpoints, BestCheckpoint, PeriodicCheckpoint, read_checkpoint
+from subgrid.training.recipes import Recipe, RecipeConfig, recipe, recipe_names
 from subgrid.training.statistics import fit_transforms
 from subgrid.training.task import EmulatorTask
 
@@ -53,6 +54,7 @@ class TrainConfig:
         max_train_samples: use only the first so many (None: all).
         buffer_blocks: blocks mixed at a time by the loader.
         log_every: steps between log lines.
+        checkpoint_every: steps between checkpoints within an epoch (0: only at the end of each).
     """
 
     data: str
@@ -69,8 +71,11 @@ class TrainConfig:
     max_train_samples: int | None = None
     buffer_blocks: int = 96
     log_every: int = 50
+    checkpoint_every: int = 1000
 
     def __post_init__(self) -> None:
+        if self.checkpoint_every < 0:
+            raise UsageError(f"checkpoint_every={self.checkpoint_every} must not be negative (0: once an epoch)")
         object.__setattr__(self, "data", str(self.data))  # a Path is welcome, and JSON keeps text
         require_seed(self.seed)
         for name in ("max_train_samples", "buffer_blocks", "log_every"):
@@ -102,12 +107,18 @@ class _Reporter(Callback):
     def __init__(self, total_steps: int) -> None:
         self.total_steps = total_steps
         self.history: list[dict[str, float]] = []
+        self.loss_sum = torch.zeros((), dtype=torch.float64)
+        self.loss_steps = 0
         self.bar: Progress | None = None
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.bar = Progress("train", self.total_steps, "steps", done=trainer.global_step).__enter__()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *args: Any) -> None:
+        # Lightning's own mean of an epoch forgets, in a resumed run, the steps before the checkpoint.
+        loss = outputs["loss"].detach().double()
+        self.loss_sum = self.loss_sum.to(loss.device) + loss
+        self.loss_steps += 1
         if self.bar is not None:
             self.bar.update(1, f"epoch {trainer.current_epoch + 1}")
 
@@ -117,14 +128,19 @@ class _Reporter(Callback):
             raise SubgridError("the validation loss is not finite: lower recipe.learning_rate or use precision=32-true")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        values = {n: float(trainer.callback_metrics[n]) for n in ("train_loss_epoch", "val_loss")}
+        values = {
+            "train_loss_epoch": float(self.loss_sum) / max(1, self.loss_steps),
+            "val_loss": float(trainer.callback_metrics["val_loss"]),
+        }
         self.history.append({"epoch": trainer.current_epoch + 1, **values})
+        self.loss_sum, self.loss_steps = torch.zeros_like(self.loss_sum), 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history}
+        return {"history": self.history, "loss_sum": self.loss_sum.cpu(), "loss_steps": self.loss_steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.history = list(state["history"])
+        self.loss_sum, self.loss_steps = state["loss_sum"], int(state["loss_steps"])
 
     def on_train_end(self, *args: Any) -> None:
         self.close()
@@ -140,25 +156,28 @@ class _Reporter(Callback):
 
 
 class _RandomState(Callback):
-    """Keeps torch's random state and the loader's position in every checkpoint."""
+    """Keeps torch's random states and the loader's position in every checkpoint."""
 
     def __init__(self, loader: ColumnLoader) -> None:
         self.loader = loader
 
     def state_dict(self) -> dict[str, Any]:
-        return {"torch": torch.get_rng_state(), "loader": self.loader.state_dict()}
+        devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {"torch": torch.get_rng_state(), "cuda": devices, "loader": self.loader.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         torch.set_rng_state(state["torch"])
+        if len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
         self.loader.load_state_dict(state["loader"])
 
 
 def fit(config: TrainConfig, run: Path | str) -> Emulator:
-    """Train an emulator into the run folder ``run``; a cut run goes on from its last epoch.
+    """Train an emulator into the run folder ``run``; a cut run goes on from its last checkpoint.
 
     The folder holds ``config.json``, ``provenance.json``, ``checkpoints/best.ckpt`` and ``last.ckpt``, ``logs/``
     (CSV and TensorBoard), ``metrics.json`` and ``emulator/`` (the weights of the epoch with the least validation
-    loss). ``metrics.json`` is written last: its presence marks a finished run.
+    loss; with ``ema_decay`` the averaged ones). ``metrics.json`` is written last: its presence marks a finished run.
 
     Raises:
         SubgridError: the store or folder is unusable, the run was begun with another config, or training diverged.
@@ -182,11 +201,20 @@ def fit(config: TrainConfig, run: Path | str) -> Emulator:
 
 
 def _same_config(config: TrainConfig, run: Path) -> None:
-    held = read_json(run / "config.json")
-    wanted = json.loads(json.dumps(asdict(config)))
+    """Refuse to go on with another config; a setting that the held one lacks had its default."""
+    held, wanted = (_decisive(c) for c in (read_json(run / "config.json"), json.loads(json.dumps(asdict(config)))))
     changed = sorted(k for k in wanted if held.get(k) != wanted[k])
     if changed:
         raise SubgridError(f"{run} was begun with another {', '.join(changed)}; remove it or choose another run folder")
+
+
+def _decisive(held: dict[str, Any]) -> dict[str, Any]:
+    """A config as JSON with all its defaults, without what does not change the result."""
+    found = {**json.loads(json.dumps(asdict(TrainConfig(data="")))), **held}
+    known = {f.name for f in fields(RecipeConfig)}
+    if known >= set(found["recipe_settings"]) and found["recipe"] in recipe_names():
+        found["recipe_settings"] = asdict(recipe(found["recipe"], **found["recipe_settings"]).config)
+    return {k: v for k, v in found.items() if k not in ("log_every", "checkpoint_every")}
 
 
 def prepare(config: TrainConfig, store: ColumnStore) -> tuple[Emulator, Recipe]:
@@ -220,6 +248,15 @@ def training_splits(config: TrainConfig, store: ColumnStore) -> list[str]:
     return ["train", "perturbed"] if config.perturbed and "perturbed" in store.split_names else ["train"]
 
 
+def _averaging(decay: float) -> list[Callback]:
+    """What keeps the average of the parameters over the steps, and puts it in their place for validation."""
+    if not decay:
+        return []
+    # Lightning asks for the task's device before it moves the task there.
+    device = "cuda:0" if torch.cuda.is_available() else None
+    return [EMAWeightAveraging(device=device, use_buffers=False, decay=decay)]
+
+
 def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator, chosen: Recipe) -> Emulator:
     started = time.monotonic()
     variables = emulator.variables
@@ -238,14 +275,12 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
     total = len(train) * chosen.config.epochs
     task = EmulatorTask(emulator, chosen, total)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    best = ModelCheckpoint(
-        dirpath=run / "checkpoints",
-        filename="best",
-        monitor="val_loss",
-        save_last=True,
-        enable_version_counter=False,
-    )
+    checkpoints = run / "checkpoints"
+    remove_leftovers(checkpoints)
+    last = checkpoints / "last.ckpt"
+    best = BestCheckpoint(checkpoints)
     reporter = _Reporter(total)
+    callbacks = [best, PeriodicCheckpoint(last, config.checkpoint_every), reporter, _RandomState(train)]
     parts = len(list((run / "logs").glob("csv*")))  # Lightning would delete the log of the part before a cut
     trainer = pl.Trainer(
         max_epochs=chosen.config.epochs,
@@ -256,7 +291,8 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
             CSVLogger(run / "logs", name="", version=f"csv-{parts + 1}" if parts else "csv"),
             TensorBoardLogger(run / "logs", name="", version="tensorboard"),
         ],
-        callbacks=[best, reporter, _RandomState(train)],
+        callbacks=callbacks + _averaging(chosen.config.ema_decay),
+        plugins=[AtomicCheckpoints()],
         gradient_clip_val=chosen.config.gradient_clip or None,
         log_every_n_steps=config.log_every,
         enable_progress_bar=False,
@@ -264,7 +300,6 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
         num_sanity_val_steps=0,
         default_root_dir=run,
     )
-    last = run / "checkpoints" / "last.ckpt"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         try:
@@ -279,8 +314,7 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
             if isinstance(stopped.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into an exit
                 raise stopped.__context__ from None
             raise
-    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-    task.load_state_dict(state)
+    task.load_state_dict(read_checkpoint(checkpoints / "best.ckpt")["state_dict"])
     emulator = task.emulator.cpu().eval()
     emulator.metadata = {
         "weights": "best epoch by validation loss",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import datetime as dt
+import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from subgrid.base.files import only_writer, write_file
 from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import provenance
-from subgrid.columns.store import ColumnStore, StoreSpec, StoreWriter
+from subgrid.columns.store import ColumnStore, StoreSpec, StoreWriter, open_store
 from subgrid.columns.variables import variable_set
 from subgrid.hosts.climate import PIECE_DAYS, ClimateWriter, monthly_means, open_climate
 from subgrid.hosts.speedy.model import Carry, SpeedyModel, term_variables
@@ -108,6 +109,8 @@ class Generator:
             SubgridError: the folder is not writable, holds other settings, or the host became unstable.
         """
         with only_writer(self.path):
+            if self.path.exists():
+                return self._finished()
             model = SpeedyModel(self.host, record_terms=self.config.terms)
             spec = StoreSpec(
                 grid=model.grid,
@@ -132,6 +135,19 @@ class Generator:
         monthly = monthly_means(open_climate(writer.folder / "control" / "daily")).drop_encoding()
         monthly.to_zarr(writer.folder / "control" / "monthly", mode="w", consolidated=False)
         return writer.finish()
+
+    def _finished(self) -> ColumnStore:
+        """The store that is there already, if it was made with these settings."""
+        store = open_store(self.path)
+        wanted = json.loads(json.dumps(provenance(host=self.host, generate=self.config)))
+        changed = [name for name in ("host", "generate") if store.spec.provenance.get(name) != wanted[name]]
+        if changed:
+            raise SubgridError(
+                f"{self.path} exists already, made with other settings ({', '.join(changed)}); remove it or choose "
+                "another name"
+            )
+        logger.info("generate: %s is finished already", self.path)
+        return store
 
     def _climate(self, path: Path, model: SpeedyModel) -> ClimateWriter:
         profiles, scalars = model.climate_names()

@@ -35,6 +35,8 @@ class RecipeConfig:
         input_noise: standard deviation of Gaussian noise on normalised inputs.
         perturbed_weight: weight of perturbed columns (those of weight zero in the store) beside 1 for the others.
         gradient_clip: norm at which gradients are clipped (0: never).
+        ema_decay: of the exponential average of the weights over the steps, which is then validated and kept in
+            place of the last weights (0: none; 0.999 averages over about a thousand steps).
     """
 
     epochs: int = 14
@@ -47,6 +49,7 @@ class RecipeConfig:
     input_noise: float = 0.0
     perturbed_weight: float = 0.3
     gradient_clip: float = 1.0
+    ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
@@ -57,6 +60,8 @@ class RecipeConfig:
             raise UsageError(
                 f"recipe.energy_weight={self.energy_weight} must lie in [0, 1], recipe.warmup={self.warmup} in [0, 1)"
             )
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise UsageError(f"recipe.ema_decay={self.ema_decay} must lie in [0, 1)")
         if not 0 < self.learning_rate < float("inf"):
             raise UsageError(f"recipe.learning_rate={self.learning_rate} must be positive and finite")
         for name in ("perturbed_weight", "weight_decay", "input_noise", "gradient_clip"):
