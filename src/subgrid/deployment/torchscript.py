@@ -133,7 +133,6 @@ def export(run: Path | str, data: Path | str, out: Path | str) -> dict[str, Any]
     sample = _sample(split, emulator, 3 * max(BATCHES))
     spread = split.variable_statistics(emulator.variables.targets)["std"]
     with only_writer(out), log_file(out, "export"):
-        make_folder(out)
         (out / "report.json").unlink(missing_ok=True)  # written last, it says "finished": not of an older model
         module = script(emulator, torch.from_numpy(sample[: max(BATCHES)]))
         contract = _contract(emulator)
