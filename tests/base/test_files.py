@@ -161,6 +161,22 @@ def test_only_writer_refuses_a_second_process_and_lets_go_afterwards(tmp_path):
     assert list(tmp_path.iterdir()) == []  # no lock is left lying about
 
 
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left"), OSError(errno.EFBIG, "too large"), ValueError("I/O error (os error 28)")],
+    ids=["disk", "limit", "rust"],
+)
+def test_a_full_disk_that_any_library_meets_is_one_clear_line(tmp_path, error):
+    with (
+        pytest.raises(SubgridError, match=r"no space left while writing .*run.*free some space"),
+        only_writer(tmp_path / "run"),
+    ):
+        try:
+            raise error
+        except (OSError, ValueError) as met:
+            raise RuntimeError("could not save") from met
+
+
 def test_only_writer_lets_go_when_the_work_fails(tmp_path):
     with pytest.raises(ValueError, match="failed"), only_writer(tmp_path / "run"):
         raise ValueError("failed")

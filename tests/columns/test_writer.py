@@ -114,6 +114,25 @@ def test_other_settings_are_refused(tmp_path, make_spec, rows):
     StoreWriter(tmp_path / "s.zarr", make_spec())
 
 
+def test_what_other_settings_left_before_their_first_checkpoint_is_cleared(tmp_path, make_spec, rows):
+    first = StoreWriter(tmp_path / "s.zarr", make_spec())
+    first.append("train", cut(rows, 0, 600))  # two blocks on disk, no checkpoint
+    (first.folder / "control").mkdir()
+    second = StoreWriter(tmp_path / "s.zarr", make_spec(time_step=1800.0))
+    assert [p.name for p in second.folder.iterdir()] == ["settings.json"]
+
+
+def test_what_killed_writes_left_does_not_get_into_the_store(tmp_path, make_spec, rows):
+    writer = StoreWriter(tmp_path / "s.zarr", make_spec())
+    writer.append("train", cut(rows, 0, 10))
+    for name in (".checkpoint.safetensors.12345.tmp", f"train/0.{'0af1' * 8}.partial"):
+        (writer.folder / name).parent.mkdir(exist_ok=True)
+        (writer.folder / name).write_text("half")
+    (writer.folder / "mine.partial").write_text("not ours")
+    made = writer.finish().path
+    assert [p.name for p in made.rglob("*") if p.suffix in (".tmp", ".partial")] == ["mine.partial"]
+
+
 def test_a_store_that_exists_is_never_overwritten(tmp_path, make_spec, rows):
     writer = StoreWriter(tmp_path / "s.zarr", make_spec())
     writer.append("train", cut(rows, 0, 10))

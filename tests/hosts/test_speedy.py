@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -9,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from jcm.physics_interface import verify_state
 
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.columns import open_store, variable_set
 from subgrid.columns.store import ColumnStore
-from subgrid.hosts.climate import open_climate
+from subgrid.hosts.climate import ClimateWriter, open_climate
 from subgrid.hosts.speedy import generate as generation
 from subgrid.hosts.speedy import perturb as perturbation
 from subgrid.hosts.speedy.generate import Calendar, Generator, column_probability
@@ -206,6 +208,26 @@ def test_killed_generation_goes_on_to_the_same_store(store, tmp_path, monkeypatc
     log = (path / "log.txt").read_text()  # moved with the store from where it was built
     at = [log.index(text) for text in ("generate: begins", "generate: interrupted", "goes on from", "generate: done")]
     assert at == sorted(at)
+
+
+def test_generating_a_finished_store_again_reuses_it_or_says_what_differs(store):
+    before = {p: p.stat().st_mtime_ns for p in store.path.rglob("*")}
+    assert Speedy().generate(store.path, SAMPLING).spec.attributes() == store.spec.attributes()
+    assert {p: p.stat().st_mtime_ns for p in store.path.rglob("*")} == before
+    with pytest.raises(SubgridError, match=r"exists already, made with other settings \(generate\); remove it"):
+        Speedy().generate(store.path, replace(SAMPLING, seed=1))
+
+
+def test_a_climate_cut_while_it_was_laid_out_is_laid_out_again(column_grid, tmp_path):
+    def lay_out():
+        settings = {"start": 0, "days": 2, "attributes": {"host": "speedy"}}
+        return ClimateWriter(tmp_path / "daily", column_grid, ["temperature"], ["evaporation"], **settings)
+
+    lay_out()
+    held = zarr.open_group(tmp_path / "daily", mode="a")
+    held.attrs.clear()
+    del held["evaporation"]
+    assert set(lay_out().group.array_keys()) >= {"temperature", "evaporation", "time", "area"}
 
 
 def test_departure_is_named_and_the_last_good_state_kept(store, tmp_path, monkeypatch):
