@@ -245,7 +245,8 @@ def require_finite(
     values: NDArray[Any], variables: Iterable[Variable], levels: int, where: str, origin: str = ""
 ) -> None:
     """Raise :class:`SubgridError` that counts NaN and infinities per variable, if there are any."""
-    if np.isfinite(values.sum(dtype=np.float64)):
+    # Both are NaN if anything is; far cheaper than looking at every value.
+    if not values.size or (np.isfinite(values.min()) and np.isfinite(values.max())):
         return
     bad = ~np.isfinite(values)
     found = [
@@ -358,6 +359,10 @@ class Split:
             raise SubgridError(f"{self.folder}: damaged split description; make the store again") from error
         self.block = store.spec.block
         self.blocks = -(-self.samples // self.block)
+        # Derived once: a loader asks for them at every block.
+        levels = store.grid.levels
+        self._places = {array: offsets(group, levels) for array, group in store.spec.arrays.items()}
+        self._widths = {array: sum(v.width(levels) for v in group) for array, group in store.spec.arrays.items()}
 
     def rows(self, block: int) -> int:
         """Number of samples in a block (the last one may be short)."""
@@ -365,10 +370,10 @@ class Split:
 
     def width(self, array: str) -> int:
         """Number of channels of ``array`` (1-D marks have none)."""
-        return sum(v.width(self.store.grid.levels) for v in self.store.spec.arrays[array])
+        return self._widths[array]
 
-    def read(self, array: str, block: int) -> NDArray[Any]:
-        """One block of one array, (rows, channel) or (rows,), with a single ``readinto``.
+    def read(self, array: str, block: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """One block of one array, (rows, channel) or (rows,), with a single ``readinto``; into ``out`` if it is given.
 
         Raises:
             SubgridError: the file is absent, truncated, or holds NaN or infinity.
@@ -377,7 +382,9 @@ class Split:
         dtype = MARKS[array] if marks else np.dtype("<f4")
         shape = (self.block,) if marks else (self.block, self.width(array))
         path = _chunk_file(self.folder, array, block, len(shape))
-        values: NDArray[Any] = np.empty(shape, dtype)
+        # A short last block is a full one on disk, for which `out` has no room.
+        direct = out is not None and out.shape == shape and out.dtype == dtype and out.flags.c_contiguous
+        values: NDArray[Any] = out if out is not None and direct else np.empty(shape, dtype)
         try:
             with path.open("rb", buffering=0) as handle:
                 got = handle.readinto(values.data)
@@ -388,6 +395,8 @@ class Split:
         values = values[: self.rows(block)]
         if not marks:
             require_finite(values, self.store.spec.arrays[array], self.store.grid.levels, f"'{array}'", f" of {path}")
+        if out is not None and not direct:
+            out[...] = values
         return values
 
     def mark(self, name: str) -> NDArray[Any]:
@@ -419,11 +428,10 @@ class Split:
         Raises:
             UsageError: the store lacks one of them.
         """
-        levels = self.store.grid.levels
         found: list[tuple[str, NDArray[np.intp]]] = []
         for variable in variables:
             array = self.store.array_of(variable.name)
-            part = offsets(self.store.spec.arrays[array], levels)[variable.name]
+            part = self._places[array][variable.name]
             index = np.arange(part.start, part.stop)
             if found and found[-1][0] == array:
                 found[-1] = (array, np.concatenate([found[-1][1], index]))
@@ -431,16 +439,15 @@ class Split:
                 found.append((array, index))
         return found
 
-    def read_variables(self, variables: Iterable[Variable], block: int) -> NDArray[np.float32]:
-        """One block of ``variables`` in the flat layout, (rows, channel) float32; a view where it can be."""
-        parts = []
-        cache: dict[str, NDArray[Any]] = {}
-        for array, index in self.selection(variables):
-            if array not in cache:
-                cache[array] = self.read(array, block)
-            whole = np.array_equal(index, np.arange(cache[array].shape[1]))
-            parts.append(cache[array] if whole else cache[array][:, index])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    def read_variables(
+        self, variables: Iterable[Variable], block: int, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """One block of ``variables`` in the flat layout, (rows, channel) float32, into ``out`` if it is given."""
+        chosen = self.selection(variables)
+        if len(chosen) == 1 and np.array_equal(chosen[0][1], np.arange(self.width(chosen[0][0]))):
+            return self.read(chosen[0][0], block, out)
+        held = {array: self.read(array, block) for array in dict.fromkeys(array for array, _ in chosen)}
+        return np.concatenate([held[array][:, index] for array, index in chosen], axis=1, out=out)
 
     def variable_statistics(self, variables: Iterable[Variable]) -> dict[str, NDArray[np.float64]]:
         """``mean``, ``std``, ``min``, ``max`` of ``variables`` in the flat layout, float64."""
@@ -467,15 +474,17 @@ class JoinedSplits:
         part, own = self._places[block]
         return part.rows(own)
 
-    def read(self, array: str, block: int) -> NDArray[Any]:
+    def read(self, array: str, block: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """One block of one array."""
         part, own = self._places[block]
-        return part.read(array, own)
+        return part.read(array, own, out)
 
-    def read_variables(self, variables: Iterable[Variable], block: int) -> NDArray[np.float32]:
+    def read_variables(
+        self, variables: Iterable[Variable], block: int, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """One block of ``variables`` in the flat layout."""
         part, own = self._places[block]
-        return part.read_variables(variables, own)
+        return part.read_variables(variables, own, out)
 
 
 class ColumnStore:
@@ -483,6 +492,7 @@ class ColumnStore:
 
     def __init__(self, path: Path, spec: StoreSpec, split_names: list[str]) -> None:
         self.path, self.spec, self.split_names = path, spec, split_names
+        self._array_of = {v.name: name for name, group in [*spec.arrays.items()][::-1] for v in group}
 
     @property
     def grid(self) -> ColumnGrid:
@@ -502,9 +512,8 @@ class ColumnStore:
 
     def array_of(self, variable: str) -> str:
         """Name of the array that holds ``variable``; raises :class:`UsageError` if none does."""
-        for name, variables in self.spec.arrays.items():
-            if any(v.name == variable for v in variables):
-                return name
+        if variable in self._array_of:
+            return self._array_of[variable]
         raise UsageError(
             f"{self.path} lacks the variable '{variable}': choose a variable set that it holds, or make the "
             "store with it"
