@@ -5,7 +5,7 @@ OUT ?= demo
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint study clean
+.PHONY: demo test test-slow lint study bench clean
 
 # torch first and from the pinned file, so that nothing pulls another build of it.
 $(READY): pyproject.toml constraints.txt
@@ -32,6 +32,10 @@ test-slow: $(READY)
 # The ablation behind docs/stability.md; needs the demo's store, takes about two hours on 2 cores, resumable.
 study: $(READY)
 	$(BIN)/subgrid study stability --data $(OUT)/store.zarr --out $(OUT)/stability --docs docs
+
+# About eight minutes; each goal beside its floor from the same run. BENCH="--docs docs/performance.md" writes the page.
+bench: $(READY)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/table.py $(BENCH)
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,17 @@ def options(purpose: str | None, **extra: dict[str, Any]) -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does it run, not how fast")
     for name, settings in extra.items():
         parser.add_argument(f"--{name.replace('_', '-')}", **settings)
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    if chosen.smoke:  # compiling the host takes most of a smoke run
+        os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    return chosen
+
+
+def host_config(smoke: bool) -> Any:
+    """The host at its default resolution; with longer, so fewer, steps in a smoke run."""
+    from subgrid.hosts.speedy.settings import SpeedyConfig
+
+    return SpeedyConfig(time_step_minutes=60) if smoke else SpeedyConfig()
 
 
 def measure(

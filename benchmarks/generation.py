@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from common import emit, interleaved, measure, median_ratio, options, scratch
+from common import emit, host_config, interleaved, measure, median_ratio, options, scratch
 
 GOAL = 1.25
 
@@ -42,17 +42,17 @@ class Stretch:
 def main() -> None:
     """Interleave the bare host, generation without perturbed columns, and with them."""
     chosen = options(__doc__)
-    days, rounds = (2, 1) if chosen.smoke else (30, 3)
+    days, rounds = (1, 1) if chosen.smoke else (30, 3)
     with emit("generation", chosen.smoke) as found, scratch() as folder:
         import jax
 
         from subgrid.hosts.speedy.model import SpeedyModel
-        from subgrid.hosts.speedy.settings import GenerateConfig, SpeedyConfig
+        from subgrid.hosts.speedy.settings import GenerateConfig
 
-        host = SpeedyConfig()
+        host = host_config(chosen.smoke)
         model = SpeedyModel(host)
         advance = model.program()
-        carry = advance(model.initial(), (1 if chosen.smoke else 10) * host.steps_per_day, True)
+        carry = advance(model.initial(), 1 if chosen.smoke else 10 * host.steps_per_day, True)
         share = GenerateConfig().perturbed_fraction
 
         def bare() -> None:
@@ -62,8 +62,9 @@ def main() -> None:
 
         plain = Stretch(folder / "plain.zarr", host, model, carry, days, rounds, 0.0)
         perturbed = Stretch(folder / "perturbed.zarr", host, model, carry, days, rounds, share)
-        for warm in (bare, plain, perturbed):  # compilation, and the first touch of files
-            warm()
+        if not chosen.smoke:
+            for warm in (bare, plain, perturbed):  # compilation, and the first touch of files
+                warm()
         before = plain.samples(), perturbed.samples()
         floor, *walls = interleaved(rounds, bare, plain, perturbed)
         for title, stretch, wall, held in (
