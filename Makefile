@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORE := physics columns scores networks emulator training hosts coupling evaluation deployment
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-kill lint docs study clean
+.PHONY: demo test test-slow test-kill lint docs study bench clean
 
 # torch first and from the pinned file, so that nothing pulls another build of it.
 $(READY): pyproject.toml constraints.txt
@@ -48,6 +48,10 @@ test-kill: $(READY)
 # The ablation behind docs/stability.md; needs the demo's store, takes about two hours on 2 cores, resumable.
 study: $(READY)
 	$(BIN)/subgrid study stability --data $(OUT)/store.zarr --out $(OUT)/stability --docs docs
+
+# About eight minutes; each goal beside its floor from the same run. BENCH="--docs docs/performance.md" writes the page.
+bench: $(READY)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/table.py $(BENCH)
 
 clean:
 	rm -rf $(VENV) dist build docs/_api docs/_build .mypy_cache .ruff_cache .pytest_cache

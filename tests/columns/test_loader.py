@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import chain, islice
 
 import numpy as np
 import pytest
 
-from subgrid.base.errors import UsageError
+from subgrid.base.errors import SubgridError, UsageError
 from subgrid.columns import ColumnLoader, variable_set
 
 SPEEDY = variable_set("speedy")
@@ -88,6 +89,50 @@ def test_order_does_not_depend_on_what_the_buffer_still_holds(make, buffer_block
     fresh = make(buffer_blocks=buffer_blocks)
     fresh.load_state_dict({"epoch": 2, "batch": 0, "seed": 0})
     assert row_numbers(used) == row_numbers(fresh)
+
+
+def test_two_iterations_at_once_do_not_disturb_each_other(make):
+    """The buffer's memory is used again and again, but never by two iterations."""
+    expected = list(make(70, buffer_blocks=3))
+    loader = make(70, buffer_blocks=3)
+    list(loader)
+    for epoch in range(2):
+        loader.load_state_dict({"epoch": 0, "batch": 0, "seed": 0})
+        first = iter(loader)
+        begun = [next(first) for _ in range(epoch + 1)]
+        loader.load_state_dict({"epoch": 0, "batch": 0, "seed": 0})
+        second = list(loader)
+        found = begun + list(first)
+        for batches in (second, found):
+            for a, b in zip(batches, expected, strict=True):
+                for x, y in zip(a, b, strict=True):
+                    np.testing.assert_array_equal(x, y)
+
+
+def test_batches_are_the_callers_to_change(make):
+    expected, changed = list(make(70, buffer_blocks=3)), make(70, buffer_blocks=3)
+    for epoch in range(2):
+        changed.load_state_dict({"epoch": 0, "batch": 0, "seed": 0})
+        for batch, wanted in zip(changed, expected, strict=True):
+            for x, y in zip(batch, wanted, strict=True):
+                np.testing.assert_array_equal(x, y, err_msg=f"epoch {epoch}")
+                x[...] = np.nan
+
+
+def test_an_iteration_left_early_stops_its_threads(make):
+    loader = make(10)
+    batches = iter(loader)
+    next(batches)
+    batches.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("loader")]
+
+
+def test_a_damaged_block_is_named_by_the_iteration(tmp_path, write_store, make_rows):
+    store = write_store(tmp_path / "s.zarr", {"train": make_rows(200)}, block=64)
+    chunk = tmp_path / "s.zarr" / "train" / "targets" / "c" / "2" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-4])
+    with pytest.raises(SubgridError, match=r"targets/c/2/0 is truncated"):
+        list(ColumnLoader(store["train"], SPEEDY, 50))
 
 
 def test_rows_are_mixed_across_the_blocks_of_a_buffer(make):

@@ -605,6 +605,14 @@ def test_weights_arrive_transposed(converted):
     assert "transpose" not in names
 
 
+@pytest.mark.parametrize("module", [nn.Conv1d(4, 6, 3, padding=1), nn.ConvTranspose1d(4, 6, 3, stride=2)])
+def test_convolutions_have_their_channels_last(module):
+    """Inside a loop XLA's CPU compiler leaves other layouts to a convolution that is many times as slow."""
+    x = torch.randn(8, 4, 10)
+    program = jax.jit(to_jax(module, (x,))).lower(*arrays((x,))).as_text()
+    assert "[b, 0, f]x[0, i, o]->[b, 0, f]" in program
+
+
 def test_a_weight_that_the_batch_shares_is_held_once():
     module = Formula(lambda s, x: torch.bmm(x, s.weight.T.expand(50, 4, 6)))
     function = to_jax(module, (torch.randn(50, 3, 4),))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,39 @@ from subgrid.columns.store import JoinedSplits, Split
 from subgrid.columns.variables import VariableSet
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+#: Threads that read blocks and gather rows; numpy and the kernel do both without the interpreter's lock.
+THREADS = min(4, os.cpu_count() or 1)
+#: Rows that one task of a thread gathers: several small batches together, so that handing over costs little.
+TASK_ROWS = 8192
+
+
+class _Buffer:
+    """Memory for the rows of one buffer: filled in place again and again, since fresh memory costs page faults."""
+
+    def __init__(self, split: Split | JoinedSplits, variables: VariableSet, blocks: int) -> None:
+        self.split, self.variables = split, variables
+        levels, rows = split.store.grid.levels, blocks * split.block
+        widths = (sum(v.width(levels) for v in group) for group in (variables.inputs, variables.targets))
+        inputs, targets = (np.empty((rows, width), np.float32) for width in widths)
+        self.data: Batch = inputs, targets, np.empty(rows, np.float32)
+        self.key: tuple[int, ...] | None = None
+
+    def fill(self, pool: Executor, blocks: tuple[int, ...]) -> None:
+        """Read the rows of ``blocks`` in stored order, unless they are here already (small stores stay in memory)."""
+        key = tuple(sorted(blocks))
+        if key == self.key:
+            return
+        self.key = None
+        starts = np.cumsum([0, *(self.split.rows(b) for b in key)])
+        for done in [pool.submit(self._read, b, int(at)) for b, at in zip(key, starts, strict=False)]:
+            done.result()
+        self.key = key
+
+    def _read(self, block: int, start: int) -> None:
+        inputs, targets, weight = (part[start : start + self.split.rows(block)] for part in self.data)
+        self.split.read_variables(self.variables.inputs, block, inputs)
+        self.split.read_variables(self.variables.targets, block, targets)
+        self.split.read("weight", block, weight)
 
 
 class ColumnLoader:
@@ -58,7 +94,7 @@ class ColumnLoader:
             )
         self.epoch = 0
         self.start_batch = 0
-        self._held: tuple[tuple[int, ...], Batch] | None = None
+        self._buffer: _Buffer | None = None
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -81,17 +117,6 @@ class ColumnLoader:
         step = self.buffer_blocks
         return [tuple(int(b) for b in order[i : i + step]) for i in range(0, self.blocks, step)]
 
-    def _load(self, blocks: tuple[int, ...]) -> Batch:
-        """The rows of ``blocks`` in stored order; the last buffer read is kept (small stores stay in memory)."""
-        key = tuple(sorted(blocks))
-        if self._held is None or self._held[0] != key:
-            self._held = None
-            inputs = np.concatenate([self.split.read_variables(self.variables.inputs, b) for b in key])
-            targets = np.concatenate([self.split.read_variables(self.variables.targets, b) for b in key])
-            weight = np.concatenate([self.split.read("weight", b) for b in key])
-            self._held = key, (inputs, targets, weight)
-        return self._held[1]
-
     def _order(self, epoch: int, blocks: tuple[int, ...], rows: int) -> NDArray[np.int64]:
         if self.seed is None:
             return np.arange(rows)
@@ -99,6 +124,17 @@ class ColumnLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches of one epoch from the current position; afterwards the loader stands at the next epoch."""
+        # Taken for the epoch and given back at its end, so that two iterations at once never share memory.
+        buffer, self._buffer = self._buffer, None
+        buffer = buffer or _Buffer(self.split, self.variables, min(self.buffer_blocks, self.blocks))
+        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="loader")
+        try:
+            yield from self._epoch(buffer, pool)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            self._buffer = buffer
+
+    def _epoch(self, buffer: _Buffer, pool: Executor) -> Iterator[Batch]:
         epoch = self.epoch
         skip = self.start_batch * self.batch_size
         carried: Batch | None = None
@@ -107,25 +143,42 @@ class ColumnLoader:
             if skip >= rows and carried is None:
                 skip -= rows
                 continue
-            data = self._load(blocks)
-            order = self._order(epoch, blocks, rows)[skip:]
+            ordering = pool.submit(self._order, epoch, blocks, rows)
+            buffer.fill(pool, blocks)
+            order = ordering.result()[skip:]
             skip = 0
-            start = 0
             if carried is not None:
-                start = min(self.batch_size - len(carried[0]), len(order))
-                carried = _join(carried, _take(data, order[:start]))
-                if len(carried[0]) == self.batch_size:
-                    yield self._given(carried)
-                    carried = None
-                else:
+                missing = self.batch_size - len(carried[0])
+                carried = _join(carried, _take(buffer.data, order[:missing], _empty_like(buffer.data, order[:missing])))
+                order = order[missing:]
+                if len(carried[0]) < self.batch_size:
                     continue
-            while start + self.batch_size <= len(order):
-                yield self._given(_take(data, order[start : start + self.batch_size]))
-                start += self.batch_size
-            if start < len(order):
-                carried = _take(data, order[start:])
+                yield self._given(carried)
+                carried = None
+            for batch in self._gathered(buffer.data, order, pool):
+                if len(batch[0]) == self.batch_size:
+                    yield self._given(batch)
+                else:
+                    carried = batch
         if carried is not None and not self.drop_last:
             yield self._given(carried)
+
+    def _gathered(self, data: Batch, order: NDArray[np.int64], pool: Executor) -> Iterator[Batch]:
+        """The rows of ``data`` in ``order``, batch after batch, gathered some tasks ahead of their use."""
+        step = max(1, TASK_ROWS // self.batch_size) * self.batch_size
+        tasks = [order[i : i + step] for i in range(0, len(order), step)]
+        ahead: deque[Any] = deque()
+        for index in tasks:
+            ahead.append(pool.submit(_take, data, index, _empty_like(data, index)))
+            if len(ahead) > THREADS:
+                yield from self._batches(ahead.popleft().result())
+        while ahead:
+            yield from self._batches(ahead.popleft().result())
+
+    def _batches(self, rows: Batch) -> Iterator[Batch]:
+        for i in range(0, len(rows[0]), self.batch_size):
+            inputs, targets, weight = (part[i : i + self.batch_size] for part in rows)
+            yield inputs, targets, weight
 
     def _given(self, batch: Batch) -> Batch:
         """Count a batch. The last one moves to the next epoch, since a trainer may not ask for the end of the first."""
@@ -135,8 +188,17 @@ class ColumnLoader:
         return batch
 
 
-def _take(data: Batch, index: NDArray[np.int64]) -> Batch:
-    return data[0].take(index, axis=0), data[1].take(index, axis=0), data[2].take(index)
+def _empty_like(data: Batch, index: NDArray[np.int64]) -> Batch:
+    """Memory for the rows ``index`` of ``data``; made by the iterating thread, which also frees it."""
+    inputs, targets, weight = (np.empty((len(index), *part.shape[1:]), part.dtype) for part in data)
+    return inputs, targets, weight
+
+
+def _take(data: Batch, index: NDArray[np.int64], out: Batch) -> Batch:
+    for part, into in zip(data, out, strict=True):
+        # Indices are in range by construction; any other mode than "clip" goes through a second copy.
+        np.take(part, index, axis=0, out=into, mode="clip")
+    return out
 
 
 def _join(first: Batch, second: Batch) -> Batch:

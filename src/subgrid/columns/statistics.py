@@ -33,7 +33,11 @@ class ChannelStatistics:
             return cls.empty(block.shape[1])
         values = block.astype(np.float64)
         mean = values.mean(axis=0)
-        return cls(len(block), mean, np.square(values - mean).sum(axis=0), values.min(axis=0), values.max(axis=0))
+        low, high = (np.asarray(extreme(axis=0), np.float64) for extreme in (block.min, block.max))
+        # In place: a block has tens of megabytes, and fresh memory for each step costs more than the arithmetic.
+        values -= mean
+        m2 = np.square(values, out=values).sum(axis=0)
+        return cls(len(block), mean, m2, low, high)
 
     def merge(self, other: ChannelStatistics) -> ChannelStatistics:
         """Statistics of this block's rows followed by the other's."""

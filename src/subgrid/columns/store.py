@@ -259,7 +259,8 @@ def require_finite(
     values: NDArray[Any], variables: Iterable[Variable], levels: int, where: str, origin: str = ""
 ) -> None:
     """Raise :class:`SubgridError` that counts NaN and infinities per variable, if there are any."""
-    if np.isfinite(values.sum(dtype=np.float64)):
+    # Both are NaN if anything is; far cheaper than looking at every value.
+    if not values.size or (np.isfinite(values.min()) and np.isfinite(values.max())):
         return
     bad = ~np.isfinite(values)
     found = [
@@ -376,6 +377,10 @@ class Split:
             raise SubgridError(f"{self.folder}: damaged split description; make the store again") from error
         self.block = store.spec.block
         self.blocks = -(-self.samples // self.block)
+        # Derived once: a loader asks for them at every block.
+        levels = store.grid.levels
+        self._places = {array: offsets(group, levels) for array, group in store.spec.arrays.items()}
+        self._widths = {array: sum(v.width(levels) for v in group) for array, group in store.spec.arrays.items()}
 
     def rows(self, block: int) -> int:
         """Number of samples in a block (the last one may be short)."""
@@ -383,10 +388,10 @@ class Split:
 
     def width(self, array: str) -> int:
         """Number of channels of ``array`` (1-D marks have none)."""
-        return sum(v.width(self.store.grid.levels) for v in self.store.spec.arrays[array])
+        return self._widths[array]
 
-    def read(self, array: str, block: int) -> NDArray[Any]:
-        """One block of one array, (rows, channel) or (rows,), with a single ``readinto``.
+    def read(self, array: str, block: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """One block of one array, (rows, channel) or (rows,), with a single ``readinto``; into ``out`` if it is given.
 
         Raises:
             SubgridError: the file is absent, truncated, or holds NaN or infinity.
@@ -395,7 +400,9 @@ class Split:
         dtype = MARKS[array] if marks else np.dtype("<f4")
         shape = (self.block,) if marks else (self.block, self.width(array))
         path = _chunk_file(self.folder, array, block, len(shape))
-        values: NDArray[Any] = np.empty(shape, dtype)
+        # A short last block is a full one on disk, for which `out` has no room.
+        direct = out is not None and out.shape == shape and out.dtype == dtype and out.flags.c_contiguous
+        values: NDArray[Any] = out if out is not None and direct else np.empty(shape, dtype)
         try:
             with path.open("rb", buffering=0) as handle:
                 got = handle.readinto(values.data)
@@ -406,6 +413,8 @@ class Split:
         values = values[: self.rows(block)]
         if not marks:
             require_finite(values, self.store.spec.arrays[array], self.store.grid.levels, f"'{array}'", f" of {path}")
+        if out is not None and not direct:
+            out[...] = values
         return values
 
     def mark(self, name: str) -> NDArray[Any]:
@@ -440,11 +449,10 @@ class Split:
         Raises:
             UsageError: the store lacks one of them.
         """
-        levels = self.store.grid.levels
         found: list[tuple[str, NDArray[np.intp]]] = []
         for variable in variables:
             array = self.store.array_of(variable.name)
-            part = offsets(self.store.spec.arrays[array], levels)[variable.name]
+            part = self._places[array][variable.name]
             index = np.arange(part.start, part.stop)
             if found and found[-1][0] == array:
                 found[-1] = (array, np.concatenate([found[-1][1], index]))
@@ -452,19 +460,22 @@ class Split:
                 found.append((array, index))
         return found
 
-    def read_variables(self, variables: Iterable[Variable], block: int) -> NDArray[np.float32]:
-        """One block of ``variables`` in the flat layout, (rows, channel) float32; a view where it can be.
+    def read_variables(
+        self, variables: Iterable[Variable], block: int, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """One block of ``variables`` in the flat layout, (rows, channel) float32, into ``out`` if it is given.
 
         A variable that is the sum of others is summed here, in float64.
         """
         variables = tuple(variables)
         stored = self._stored(variables)
-        values = self._read_stored(stored, block)
         if not any(v.sum_of for v in variables):
-            return values
+            return self._read_stored(stored, block, out)
+        values = self._read_stored(stored, block)
         levels = self.store.grid.levels
         place, own = offsets(stored, levels), offsets(variables, levels)
-        found = np.empty((len(values), sum(v.width(levels) for v in variables)), np.float32)
+        width = sum(v.width(levels) for v in variables)
+        found = np.empty((len(values), width), np.float32) if out is None else out
         for v in variables:
             parts = (factor * values[:, place[name]].astype(np.float64) for name, factor in v.stored.items())
             found[:, own[v.name]] = sum(parts)
@@ -474,16 +485,15 @@ class Split:
         """The stored variables that ``variables`` are made of, each once."""
         return tuple({name: replace(v, name=name, sum_of=()) for v in variables for name in v.stored}.values())
 
-    def _read_stored(self, variables: tuple[Variable, ...], block: int) -> NDArray[np.float32]:
-        parts = []
-        cache: dict[str, NDArray[Any]] = {}
-        for array, index in self.selection(variables):
-            if array not in cache:
-                cache[array] = self.read(array, block)
-            whole = np.array_equal(index, np.arange(cache[array].shape[1]))
-            # take, as [:, index] would lay rows out column by column, and every batch be gathered across all of it
-            parts.append(cache[array] if whole else cache[array].take(index, axis=1))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    def _read_stored(
+        self, variables: tuple[Variable, ...], block: int, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        chosen = self.selection(variables)
+        if len(chosen) == 1 and np.array_equal(chosen[0][1], np.arange(self.width(chosen[0][0]))):
+            return self.read(chosen[0][0], block, out)
+        held = {array: self.read(array, block) for array in dict.fromkeys(array for array, _ in chosen)}
+        # take, as [:, index] would lay rows out column by column, and every batch be gathered across all of it
+        return np.concatenate([held[array].take(index, axis=1) for array, index in chosen], axis=1, out=out)
 
     def variable_statistics(self, variables: Iterable[Variable]) -> dict[str, NDArray[np.float64]]:
         """``mean``, ``std``, ``min``, ``max`` of ``variables`` in the flat layout, float64.
@@ -519,15 +529,17 @@ class JoinedSplits:
         part, own = self._places[block]
         return part.rows(own)
 
-    def read(self, array: str, block: int) -> NDArray[Any]:
+    def read(self, array: str, block: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """One block of one array."""
         part, own = self._places[block]
-        return part.read(array, own)
+        return part.read(array, own, out)
 
-    def read_variables(self, variables: Iterable[Variable], block: int) -> NDArray[np.float32]:
+    def read_variables(
+        self, variables: Iterable[Variable], block: int, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """One block of ``variables`` in the flat layout."""
         part, own = self._places[block]
-        return part.read_variables(variables, own)
+        return part.read_variables(variables, own, out)
 
 
 class ColumnStore:
@@ -535,6 +547,7 @@ class ColumnStore:
 
     def __init__(self, path: Path, spec: StoreSpec, split_names: list[str]) -> None:
         self.path, self.spec, self.split_names = path, spec, split_names
+        self._array_of = {v.name: name for name, group in [*spec.arrays.items()][::-1] for v in group}
 
     @property
     def grid(self) -> ColumnGrid:
@@ -554,9 +567,8 @@ class ColumnStore:
 
     def array_of(self, variable: str) -> str:
         """Name of the array that holds ``variable``; raises :class:`UsageError` if none does."""
-        for name, variables in self.spec.arrays.items():
-            if any(v.name == variable for v in variables):
-                return name
+        if variable in self._array_of:
+            return self._array_of[variable]
         raise UsageError(
             f"{self.path} lacks the variable '{variable}': choose a variable set that it holds, or make the "
             "store with it"

@@ -189,11 +189,13 @@ def _convolution(
     """Convolution over 1 to 3 axes, (N, C, ...) like torch; transposed = its input dilated by the stride.
 
     The zeros around x are written out: XLA's fast convolution for CPUs refuses a kernel longer than its
-    input, as on a U-Net's coarsest levels, and the other one takes a hundred times as long.
+    input, as on a U-Net's coarsest levels, and the other one takes a hundred times as long. Channels are moved
+    to the end for it as well: XLA does so by itself in a program's outermost level, but not inside a loop, where
+    a host's steps are.
     """
     space = x.ndim - 2
     letters = "DHW"[3 - space :]
-    layout = ("NC" + letters, "OI" + letters, "NC" + letters)
+    layout = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
     ones, pads = (1,) * space, [(0, 0)] * space
     if transposed:
         weight = _transposed_kernel(weight, groups)
@@ -202,8 +204,8 @@ def _convolution(
     else:
         x = _pad(x, [p for p in reversed(padding) for _ in range(2)])
     y = lax.conv_general_dilated(
-        x,
-        weight,
+        jnp.moveaxis(x, 1, -1),
+        jnp.moveaxis(weight, (0, 1), (-1, -2)),
         window_strides=ones if transposed else tuple(stride),
         padding=pads,
         lhs_dilation=tuple(stride) if transposed else ones,
@@ -211,7 +213,7 @@ def _convolution(
         dimension_numbers=layout,
         feature_group_count=groups,
     )
-    return y if bias is None else y + _channels(bias, y.ndim)
+    return jnp.moveaxis(y if bias is None else y + bias, -1, 1)
 
 
 def _transposed_kernel(weight: Any, groups: int) -> Any:

@@ -1,0 +1,66 @@
+"""Every benchmark runs at a tiny size and says what it measured in one line of JSON; and the table of their lines."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+KEYS = {"what", "value", "unit", "ratio", "judged", "at_most", "at_least", "met"}
+#: Topic, and a word from each of its figures.
+TOPICS = {
+    "generation": ["climate", "perturbed"],
+    "loader": ["256", "512", "feeds", "first batch", "calls"],
+    "training": ["mlp, 32-true", "mlp, bf16-mixed", "unet, 32-true", "unet, bf16-mixed"],
+    "coupling": ["bridge jax", "resident memory"],
+    "start": ["--help", "import"],
+}
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory):
+    """What each prints; all at once, since most of their time is compilation."""
+    begun = {
+        topic: subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(BENCHMARKS / f"{topic}.py"), "--smoke"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path_factory.mktemp("bench"),
+        )
+        for topic in TOPICS
+    }
+    said = {topic: process.communicate() for topic, process in begun.items()}
+    for topic, process in begun.items():
+        assert process.returncode == 0, f"{topic}: {said[topic][1]}"
+    return {topic: out for topic, (out, _) in said.items()}
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_a_benchmark_prints_one_line_with_its_figures(lines, topic):
+    (line,) = lines[topic].splitlines()
+    found = json.loads(line)
+    assert (found["benchmark"], found["smoke"]) == (topic, True)
+    for word, measure in zip(TOPICS[topic], found["measures"], strict=True):
+        assert set(measure) >= KEYS
+        assert word in measure["what"]
+        judged = measure[measure["judged"]]
+        goals = [g for g in (measure["at_most"], measure["at_least"]) if g is not None]
+        assert measure["met"] is None if not goals else measure["met"] in (judged <= goals[0], judged >= goals[0])
+
+
+def test_the_table_goes_between_the_markers_of_the_page(lines, tmp_path):
+    (tmp_path / "lines.jsonl").write_text("".join(lines.values()))
+    page = tmp_path / "page.md"
+    page.write_text("above\n<!-- figures -->\nold\n<!-- end of figures -->\nbelow\n")
+    command = [sys.executable, str(BENCHMARKS / "table.py"), "--lines", "lines.jsonl", "--docs", "page.md"]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    text = page.read_text()
+    assert text.startswith("above\n<!-- figures -->\n") and text.endswith("<!-- end of figures -->\nbelow\n")
+    assert "old" not in text
+    for topic in TOPICS:
+        assert topic in done.stdout and f"| {topic} |" in text
