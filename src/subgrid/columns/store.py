@@ -387,7 +387,9 @@ class Split:
         return min(self.block, self.samples - block * self.block)
 
     def width(self, array: str) -> int:
-        """Number of channels of ``array`` (1-D marks have none)."""
+        """Number of channels of ``array`` (1-D marks have none); :class:`UsageError` if there is no such array."""
+        if array not in self.store.spec.arrays:
+            raise UsageError(f"{self.store.path} has no array '{array}'; it has {', '.join(self.store.spec.arrays)}")
         return self._widths[array]
 
     def read(self, array: str, block: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
