@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,10 @@ from .harness import CommandLine, SmallDisk
 
 @dataclass(frozen=True)
 class Job:
-    """A command without its output, what it made unbroken, and how long that took, s."""
+    """A command without its output, and what it made unbroken."""
 
     words: tuple[str, ...]
     made: Path
-    seconds: float
 
 
 @pytest.fixture(scope="session")
@@ -34,9 +32,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _job(line: CommandLine, made: Path, *words: str) -> Job:
-    begun = time.monotonic()
     line.done(*words, f"out={made}")
-    return Job(words, made, time.monotonic() - begun)
+    return Job(words, made)
 
 
 @pytest.fixture(scope="session")
