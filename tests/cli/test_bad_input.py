@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from subgrid.cli.app import main
 
+Damage = Callable[[Path, Path], object]
+
 TRAIN = ["train", "data=x", "out=y"]
 GENERATE = ["data", "generate", "out=x"]
 USAGE, FAILED = 2, 1
@@ -107,17 +109,17 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(json.dumps(content))
 
 
-def attributes(key: str, value: Any) -> Callable[[Path, Path], None]:
+def attributes(key: str, value: Any) -> Damage:
     """Damage: an attribute of the store."""
     return lambda store, run: edit(store / "zarr.json", lambda c: c["attributes"].update({key: value}))
 
 
-def emulator(key: str, value: Any) -> Callable[[Path, Path], None]:
+def emulator(key: str, value: Any) -> Damage:
     """Damage: an entry of the emulator's description."""
     return lambda store, run: edit(run / "emulator" / "emulator.json", lambda c: c.update({key: value}))
 
 
-def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path, Path], None]:
+def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Damage:
     """Damage: the emulator's weights."""
 
     def damage(store: Path, run: Path) -> None:
@@ -146,6 +148,25 @@ def a_restart(store: Path, run: Path) -> None:
     (store / "restarts" / "2000-01-01.safetensors").write_bytes(b"not a state")
 
 
+def begun(file: str, content: dict[str, Any], also: Damage | None = None) -> Damage:
+    """Damage: a result that another version left in the folder `out`."""
+
+    def damage(store: Path, run: Path) -> None:
+        if also is not None:
+            also(store, run)
+        (store.parent / "out").mkdir()
+        (store.parent / "out" / file).write_text(json.dumps(content))
+
+    return damage
+
+
+def flipped_weight(store: Path, run: Path) -> None:
+    file = run / "emulator" / "weights.safetensors"
+    held = bytearray(file.read_bytes())
+    held[-5] ^= 1
+    file.write_bytes(held)
+
+
 def first_weight(state: dict[str, torch.Tensor]) -> str:
     return next(name for name in state if name.startswith("network"))
 
@@ -168,9 +189,9 @@ CASES = {
     "unfinished store": Case(INFO, "is unfinished", lambda s, r: s.rename(s.with_name(s.name + ".partial"))),
     "a file as store": Case(("data", "info", "{file}"), "not a finished column store"),
     "a folder as store": Case(("data", "info", "{empty}"), "no zarr.json"),
-    "store: another kind": Case(INFO, "is not a column store", attributes("kind", "zarr")),
+    "store: another kind": Case(INFO, "does not describe a column store", attributes("kind", "zarr")),
     "store: another version": Case(
-        INFO, "store format version 99, this subgrid reads", attributes("format_version", 99)
+        INFO, "column store format version 99, this subgrid reads", attributes("format_version", 99)
     ),
     "store: description is not JSON": Case(INFO, "zarr.json", lambda s, r: (s / "zarr.json").write_bytes(b"\x80\x04]")),
     "store: a damaged grid": Case(INFO, "damaged store description", attributes("grid", {"latitude": "x"})),
@@ -192,6 +213,11 @@ CASES = {
     "train: out is a file": Case((*NEW[:2], "out={file}", *NEW[3:]), "cannot write"),
     "train: below a file": Case((*NEW[:2], "out={file}/run", *NEW[3:]), "cannot write"),
     "train: another config": Case((*NEW[:2], "out={run}", *NEW[3:]), "was begun with another", other_config),
+    "train: another version": Case(
+        (*NEW[:2], "out={run}", *NEW[3:]),
+        "config.json has training run format version 9, this subgrid reads version 1",
+        lambda s, r: edit(r / "config.json", lambda c: c.update(format_version=9)),
+    ),
     "train: config is not JSON": Case(
         (*NEW[:2], "out={run}", *NEW[3:]), "config.json", lambda s, r: (r / "config.json").write_text("{")
     ),
@@ -209,15 +235,16 @@ CASES = {
     "emulator: absurd width": Case(SCORE, "widths", emulator("hyperparameters", {"widths": [10**12]}), USAGE),
     "emulator: larger than its file": Case(SCORE, "needs", emulator("hyperparameters", {"widths": [60000, 60000]})),
     "emulator: unknown setting": Case(SCORE, "emulator setting", emulator("emulator", {"clip": True}), USAGE),
-    "emulator: no weights": Case(SCORE, "is missing", lambda s, r: (r / "emulator/weights.safetensors").unlink()),
+    "emulator: no weights": Case(SCORE, "does not exist", lambda s, r: (r / "emulator/weights.safetensors").unlink()),
     "emulator: cut weights": Case(
         SCORE,
-        "damaged or truncated",
+        "damaged",
         lambda s, r: (r / "emulator/weights.safetensors").write_bytes(b"\x10" + bytes(30)),
     ),
+    "emulator: a flipped byte": Case(SCORE, "its checksum differs", flipped_weight),
     "emulator: a header of terabytes": Case(
         SCORE,
-        "damaged or truncated",
+        "damaged",
         lambda s, r: (r / "emulator/weights.safetensors").write_bytes((2**40).to_bytes(8, "little") + b"{}"),
     ),
     "emulator: NaN": Case(SCORE, "NaN or infinity", weights(lambda w: w[first_weight(w)].fill_(float("nan")))),
@@ -230,6 +257,21 @@ CASES = {
     "couple: a store of no host": Case((*COUPLE, "timings=false"), "does not say how its host was set", a_restart),
     "couple: unknown constraint": Case((*COUPLE, "emulator.clip_output=true"), "clip_outputs", a_restart, USAGE),
     "couple: other features": Case((*COUPLE, "emulator.inputs=raw"), "cannot change after training", a_restart),
+    "couple: another version": Case(
+        COUPLE,
+        "coupled run format version 9, this subgrid reads version 1",
+        begun("config.json", {"kind": "subgrid coupled run", "format_version": 9}, a_restart),
+    ),
+    "report: an evaluation of another version": Case(
+        ("report", "{out}"),
+        "evaluation format version 9, this subgrid reads version 1",
+        begun("scores.json", {"kind": "subgrid evaluation", "format_version": 9, "models": {}}),
+    ),
+    "report: a bundle of another version": Case(
+        ("report", "{out}"),
+        "bundle format version 9, this subgrid reads version 1",
+        begun("report.json", {"kind": "subgrid bundle", "format_version": 9, "max_relative_difference": 0.0}),
+    ),
     "export: below a file": Case((*EXPORT[:3], "out={file}/bundle"), "cannot write"),
     "export: an empty data": Case(("export", "{run}", "data={empty}"), "no zarr.json"),
 }

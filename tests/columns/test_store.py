@@ -11,8 +11,8 @@ import pytest
 import xarray as xr
 
 from subgrid.base.errors import SubgridError, UsageError
+from subgrid.base.formats import STORE, VERSIONS
 from subgrid.columns import Variable, VariableSet, open_store, variable_set
-from subgrid.columns.store import FORMAT_VERSION
 from subgrid.columns.variables import channel_labels
 
 ARRAYS = ("inputs", "history", "targets")
@@ -142,7 +142,7 @@ def test_info_is_json_and_counts(tiny_store):
     info = json.loads(json.dumps(tiny_store.info()))
     assert info["splits"]["train"]["samples"] == 3000
     assert info["splits"]["train"]["first"] == "2000-01-01T00:00:00"
-    assert info["format_version"] == FORMAT_VERSION
+    assert info["format_version"] == VERSIONS[STORE]
     assert info["bytes"] > 3000 * (45 + 130 + 44) * 4
 
 
@@ -167,13 +167,13 @@ def test_a_foreign_folder_a_foreign_zarr_group_and_a_file_are_refused(tmp_path):
         with pytest.raises(SubgridError, match=f"{name} is not a finished column store"):
             open_store(tmp_path / name)
     xr.Dataset({"x": 1}).to_zarr(tmp_path / "foreign", consolidated=False)
-    with pytest.raises(SubgridError, match="foreign is not a column store"):
+    with pytest.raises(SubgridError, match="foreign does not describe a column store"):
         open_store(tmp_path / "foreign")
 
 
 def test_another_format_version_names_both(copy):
     change_json(copy / "zarr.json", lambda c: c["attributes"].update(format_version=99))
-    with pytest.raises(SubgridError, match=f"version 99, this subgrid reads version {FORMAT_VERSION}"):
+    with pytest.raises(SubgridError, match=f"version 99, this subgrid reads version {VERSIONS[STORE]}"):
         open_store(copy)
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from subgrid.base.arrays import write_arrays
 from subgrid.base.errors import SubgridError
 from subgrid.columns import StoreWriter, open_store
 
@@ -219,3 +220,18 @@ def test_a_full_disk_is_one_clear_line_and_the_checkpoint_survives(tmp_path, mak
     assert int(again.resumed["day"]) == 1
     again.append("train", cut(rows, 100, 700))
     assert again.finish()["train"].samples == 700
+
+
+def test_a_damaged_checkpoint_is_one_clear_error(tmp_path, make_spec, rows):
+    writer = StoreWriter(tmp_path / "s.zarr", make_spec())
+    writer.append("train", rows)
+    writer.checkpoint({"day": np.asarray(1)})
+    kept = tmp_path / "s.zarr.partial" / "checkpoint.safetensors"
+    sound = kept.read_bytes()
+    for content in (b"", sound[:-1], sound[:-1] + bytes([sound[-1] ^ 1])):
+        kept.write_bytes(content)
+        with pytest.raises(SubgridError, match=r"checkpoint.safetensors is damaged .*: remove .*s.zarr.partial and"):
+            StoreWriter(tmp_path / "s.zarr", make_spec())
+    write_arrays(kept, {"split/train/blocks": np.asarray(1)})
+    with pytest.raises(SubgridError, match=r"checkpoint.safetensors: KeyError.*: remove .*s.zarr.partial and"):
+        StoreWriter(tmp_path / "s.zarr", make_spec())

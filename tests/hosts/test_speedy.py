@@ -13,6 +13,7 @@ import xarray as xr
 import zarr
 from jcm.physics_interface import verify_state
 
+from subgrid.base.arrays import read_arrays, write_arrays
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.columns import open_store, variable_set
 from subgrid.columns.store import ColumnStore
@@ -310,6 +311,23 @@ def test_damaged_and_missing_restarts_are_named(tmp_path: Path):
     (tmp_path / "bad.safetensors").write_bytes(b"rubbish")
     with pytest.raises(SubgridError, match="damaged"):
         Speedy().start(tmp_path / "bad.safetensors")
+
+
+def test_a_damaged_checkpoint_of_a_run_is_one_clear_error(store, tmp_path):
+    restart = sorted((store.path / "restarts").glob("*"))[0]
+    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+    checkpoint.parent.mkdir()
+    again = "remove .*run and run the same command again"
+    for content in (b"rubbish", restart.read_bytes()[:-1] + b"~"):
+        checkpoint.write_bytes(content)
+        with pytest.raises(SubgridError, match=rf"checkpoint.safetensors is damaged .*: {again}"):
+            Speedy().run(None, restart, 1, tmp_path / "run")
+    held = read_arrays(restart)
+    write_arrays(checkpoint, {**held, "day": np.zeros(2)})
+    with pytest.raises(SubgridError, match=rf"another state than this host's .*: {again}"):
+        Speedy().run(None, restart, 1, tmp_path / "run")
+    with pytest.raises(UsageError, match="another resolution: choose a date"):
+        Speedy(truncation=31).start(restart)
 
 
 def test_t31_has_its_own_grid():

@@ -125,6 +125,30 @@ def test_a_damaged_checkpoint_is_one_clear_line(tmp_path, averaged, monkeypatch,
     assert (run / "metrics.json").exists()
 
 
+class _Evil:
+    """Unpickled, it would leave a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_a_checkpoint_that_names_code_to_run_is_refused_and_nothing_runs(tmp_path, averaged, monkeypatch):
+    run, trace = tmp_path / "run", tmp_path / "it ran"
+    cut_run(averaged, run, monkeypatch)
+    last = run / "checkpoints" / "last.ckpt"
+    held = torch.load(last, weights_only=True)
+    for part in ("state_dict", "callbacks"):
+        torch.save({**held, part: {"x": _Evil(trace)}}, last)
+        with pytest.raises(SubgridError, match=r"last\.ckpt is damaged"):
+            fit(averaged, run)
+        assert not trace.exists()
+    torch.load(last, weights_only=False)  # which would have
+    assert trace.exists()
+
+
 def test_a_missing_best_checkpoint_is_named(tmp_path):
     with pytest.raises(SubgridError, match=r"best\.ckpt is missing: remove .*run and train again"):
         read_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")

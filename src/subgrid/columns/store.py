@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from subgrid.base.arrays import read_arrays, write_arrays
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.base.files import (
     make_folder,
@@ -38,12 +39,11 @@ from subgrid.base.files import (
     writable,
     write_file,
 )
+from subgrid.base.formats import STORE, VERSIONS, mark, require_format
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.statistics import ChannelStatistics
 from subgrid.columns.variables import Variable, VariableSet, channel_labels, offsets, variable_set
 
-FORMAT_VERSION = 1
-KIND = "subgrid column store"
 BLOCK = 16384
 #: 1-D arrays that every split carries beside its (sample, channel) arrays.
 MARKS: dict[str, np.dtype[Any]] = {
@@ -77,8 +77,7 @@ class StoreSpec:
     def attributes(self) -> dict[str, Any]:
         """The root attributes of the Zarr group."""
         return {
-            "kind": KIND,
-            "format_version": FORMAT_VERSION,
+            **mark(STORE),
             "host": self.host,
             "time_step": self.time_step,
             "block": self.block,
@@ -90,14 +89,7 @@ class StoreSpec:
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any], path: Path) -> StoreSpec:
         """Read back :meth:`attributes`, refusing what is not a store or of another format."""
-        if attributes.get("kind") != KIND:
-            raise SubgridError(f"{path} is not a column store (make one with `subgrid data generate`)")
-        version = attributes.get("format_version")
-        if version != FORMAT_VERSION:
-            raise SubgridError(
-                f"{path} has store format version {version}, this subgrid reads version {FORMAT_VERSION}: "
-                "make the store again or install the matching version"
-            )
+        require_format(attributes, STORE, path)
         try:
             block, time_step = int(attributes["block"]), float(attributes["time_step"])
             if block < 1:
@@ -299,8 +291,6 @@ class StoreWriter:
         return self.folder / "checkpoint.safetensors"
 
     def _begin_or_resume(self) -> None:
-        from safetensors import safe_open
-
         settings = json.loads(json.dumps(self.spec.attributes()))
         described = self.folder / "settings.json"
         if described.exists() and self._checkpoint_file.exists():
@@ -308,19 +298,22 @@ class StoreWriter:
                 raise SubgridError(
                     f"{self.folder} was begun with other settings; remove it, or use the settings that it holds"
                 )
-            with safe_open(self._checkpoint_file, framework="numpy") as file:
-                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            for key in {k.split("/")[1] for k in state if k.startswith("split/")}:
-                prefix = f"split/{key}/"
-                self._split(key).load_state(
-                    {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-                )
-            self.resumed = {k.removeprefix("extra/"): v for k, v in state.items() if k.startswith("extra/")}
+            try:
+                self._resume(read_arrays(self._checkpoint_file))
+            except (SubgridError, KeyError, IndexError, TypeError, ValueError) as error:
+                reason = error if isinstance(error, SubgridError) else f"{self._checkpoint_file}: {error!r}"
+                raise SubgridError(f"{reason}: remove {self.folder} and the same command begins again") from error
             return
         if described.exists():  # begun, perhaps with other settings, and cut before its first checkpoint
             shutil.rmtree(self.folder)
             make_folder(self.folder)
         write_file(described, lambda beside: beside.write_text(json.dumps(settings)))
+
+    def _resume(self, state: Mapping[str, NDArray[Any]]) -> None:
+        for key in {k.split("/")[1] for k in state if k.startswith("split/")}:
+            prefix = f"split/{key}/"
+            self._split(key).load_state({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        self.resumed = {k.removeprefix("extra/"): v for k, v in state.items() if k.startswith("extra/")}
 
     def _split(self, name: str) -> _SplitWriter:
         if name not in self.splits:
@@ -338,12 +331,10 @@ class StoreWriter:
 
     def checkpoint(self, extra: Mapping[str, NDArray[Any]]) -> None:
         """Make everything appended so far survive a kill, together with the caller's ``extra`` arrays."""
-        from safetensors.numpy import save_file
-
-        state = {f"extra/{k}": np.array(v, order="C") for k, v in extra.items()}
+        state = {f"extra/{k}": v for k, v in extra.items()}
         for name, split in self.splits.items():
-            state.update({f"split/{name}/{k}": np.array(v, order="C") for k, v in split.state().items()})
-        write_file(self._checkpoint_file, lambda beside: save_file(state, beside))
+            state.update({f"split/{name}/{k}": v for k, v in split.state().items()})
+        write_arrays(self._checkpoint_file, state)
 
     def finish(self) -> ColumnStore:
         """Write the metadata, rename the store into place and open it."""
@@ -608,7 +599,7 @@ class ColumnStore:
             }
         return {
             "path": str(self.path),
-            "format_version": FORMAT_VERSION,
+            "format_version": VERSIONS[STORE],
             "host": self.spec.host,
             "time_step_s": self.spec.time_step,
             "columns": self.grid.columns,

@@ -226,7 +226,7 @@ def _read_set(name: str, extending: tuple[str, ...]) -> VariableSet:
     if name in extending:
         raise SubgridError(f"variable sets extend one another in a circle: {' -> '.join((*extending, name))}")
     try:
-        content = yaml.load(file.read_text(), _Loader)
+        content = yaml.load(file.read_text(), _Loader)  # noqa: S506 (a SafeLoader)
         inputs, targets = _parse(content.get("inputs")), _parse(content.get("targets"))
         parent = content.get("extends")
         description = str(content.get("description", ""))

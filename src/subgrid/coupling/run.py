@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from subgrid.base.errors import SubgridError, UsageError, unknown_name
 from subgrid.base.files import make_folder, only_writer, read_json, remove_leftovers, write_json
+from subgrid.base.formats import COUPLED, read_record, write_record
 from subgrid.base.logs import log_file
 from subgrid.base.provenance import versions
 from subgrid.columns.store import ColumnStore, open_store
@@ -113,17 +114,17 @@ def couple(config: CoupleConfig, out: Path | str) -> CoupledRun:
     out = Path(out)
     store = open_store(config.data)
     restart = restart_file(store, config.start)
-    emulator = load_emulator(config.emulator, **config.constraints)
-    driven = host_of(store)
-    check_fits(emulator, driven, config.keep)
     with only_writer(out):
-        if (out / "metrics.json").exists() and _same(config, out):
+        if any((out / name).exists() for name in ("config.json", "metrics.json")) and not _same(config, out):
+            raise SubgridError(f"{out} was begun with another config; remove it or choose another folder")
+        if (out / "metrics.json").exists():
             logger.info("couple: %s is finished already", out)
             return CoupledRun(out, read_json(out / "metrics.json"))
+        emulator = load_emulator(config.emulator, **config.constraints)
+        driven = host_of(store)
+        check_fits(emulator, driven, config.keep)
         remove_leftovers(make_folder(out))
-        if (out / "config.json").exists() and not _same(config, out):
-            raise SubgridError(f"{out} was begun with another config; remove it or choose another folder")
-        write_json(out / "config.json", asdict(config))
+        write_record(out / "config.json", COUPLED, asdict(config))
         with log_file(out, "couple"):
             return _run(config, out, store, restart, emulator, driven)
 
@@ -145,7 +146,7 @@ def _run(
 
 
 def _same(config: CoupleConfig, out: Path) -> bool:
-    return bool(read_json(out / "config.json") == json.loads(json.dumps(asdict(config))))
+    return bool(read_record(out / "config.json", COUPLED) == json.loads(json.dumps(asdict(config))))
 
 
 def matched_control(store: ColumnStore, driven: Any, restart: Path, days: int, out: Path) -> xr.Dataset:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from subgrid.base.errors import SubgridError
 from subgrid.base.files import only_writer, write_file, write_json
+from subgrid.base.formats import BUNDLE, mark, write_record
 from subgrid.base.logs import log_file
 from subgrid.base.provenance import versions
 from subgrid.columns.store import Split, open_store
@@ -160,7 +161,7 @@ def export(run: Path | str, data: Path | str, out: Path | str) -> dict[str, Any]
             "n_out": contract["n_out"],
         }
         write_json(out / "contract.json", contract)
-        write_json(out / "report.json", report)
+        write_record(out / "report.json", BUNDLE, report)
         return report
 
 
@@ -179,6 +180,7 @@ def _contract(emulator: Emulator) -> dict[str, Any]:
     levels = emulator.grid.n_levels
     flat = FlatEmulator(emulator)
     return {
+        **mark(BUNDLE),
         "inputs": channel_labels(emulator.variables.inputs, levels),
         "outputs": channel_labels(emulator.variables.targets, levels),
         "units": {v.name: v.units for v in (*emulator.variables.inputs, *emulator.variables.targets)},

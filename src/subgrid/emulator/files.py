@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
+from subgrid.base.arrays import read_arrays, write_arrays
 from subgrid.base.errors import SubgridError
-from subgrid.base.files import make_folder, read_json, write_file, write_json
+from subgrid.base.files import make_folder, read_json, write_json
+from subgrid.base.formats import EMULATOR, mark, require_format
 from subgrid.base.provenance import versions
 from subgrid.columns.variables import VariableSet
 from subgrid.emulator.config import EmulatorConfig
@@ -18,22 +18,20 @@ from subgrid.emulator.emulator import Emulator, build_emulator, network_shape
 from subgrid.networks import NetworkShape, build
 from subgrid.physics.vertical import VerticalGrid
 
-FORMAT_VERSION = 1
-KIND = "subgrid emulator"
 DESCRIPTION, WEIGHTS = "emulator.json", "weights.safetensors"
 
 
 def save_emulator(emulator: Emulator, folder: Path | str) -> Path:
     """Write ``emulator`` into ``folder`` (weights first, then the description that makes it valid)."""
     folder = make_folder(Path(folder))
-    state = {name: value.detach().cpu().contiguous() for name, value in emulator.state_dict().items()}
-    write_file(folder / WEIGHTS, lambda beside: save_file(state, beside))
+    write_arrays(
+        folder / WEIGHTS, {name: value.detach().cpu().numpy() for name, value in emulator.state_dict().items()}
+    )
     network = emulator.network
     write_json(
         folder / DESCRIPTION,
         {
-            "kind": KIND,
-            "format_version": FORMAT_VERSION,
+            **mark(EMULATOR),
             "architecture": network.architecture,
             "hyperparameters": network.hyperparameters,
             "variables": emulator.variables.to_dict(),
@@ -63,14 +61,7 @@ def load_emulator(folder: Path | str, **changes: Any) -> Emulator:
         folder = folder / "emulator"
     if not (folder / DESCRIPTION).exists():
         raise SubgridError(f"{folder} holds no emulator ({DESCRIPTION} is missing): train one with `subgrid train`")
-    description = read_json(folder / DESCRIPTION)
-    if not isinstance(description, dict) or description.get("kind") != KIND:
-        raise SubgridError(f"{folder / DESCRIPTION} does not describe an emulator")
-    if description.get("format_version") != FORMAT_VERSION:
-        raise SubgridError(
-            f"{folder} has emulator format version {description.get('format_version')}, this subgrid reads version "
-            f"{FORMAT_VERSION}"
-        )
+    description = require_format(read_json(folder / DESCRIPTION), EMULATOR, folder / DESCRIPTION)
     emulator = _rebuild(description, folder, changes)
     _load_weights(emulator, folder / WEIGHTS)
     return emulator.eval()
@@ -111,12 +102,7 @@ def _require_size(architecture: str, shape: NetworkShape, settings: dict[str, An
 
 
 def _load_weights(emulator: Emulator, path: Path) -> None:
-    try:
-        state = load_file(path)
-    except FileNotFoundError as error:
-        raise SubgridError(f"{path} is missing") from error
-    except SafetensorError as error:
-        raise SubgridError(f"{path} is damaged or truncated ({error})") from error
+    state = {name: torch.from_numpy(values) for name, values in read_arrays(path).items()}
     expected = {name: tuple(value.shape) for name, value in emulator.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     if expected != found:

@@ -14,7 +14,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from subgrid.base.errors import SubgridError
-from subgrid.base.files import only_writer, write_json
+from subgrid.base.files import only_writer
+from subgrid.base.formats import EVALUATION, write_record
 from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import versions
@@ -151,7 +152,7 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
             "data": str(config.data),
             "versions": versions(),
         }
-        write_json(out / "scores.json", scores)
+        write_record(out / "scores.json", EVALUATION, scores)
         return scores
 
 

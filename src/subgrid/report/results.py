@@ -11,6 +11,7 @@ import xarray as xr
 
 from subgrid.base.errors import SubgridError
 from subgrid.base.files import read_json
+from subgrid.base.formats import BUNDLE, COUPLED, EVALUATION, RUN, read_record
 from subgrid.columns.store import ColumnStore, open_store
 from subgrid.hosts.climate import open_climate
 from subgrid.report.geography import Land, land_of
@@ -67,9 +68,9 @@ def read_results(folder: Path) -> Results:
     coupled = _place(folder, "coupled", "metrics.json", "requested_days")
     exported = _place(folder, "export", "report.json", "max_relative_difference")
     summary = _place(folder, ".", "summary.json", "stages")
-    config = _optional(run / "config.json") if run else None
-    scores = read_json(evaluation / "scores.json") if evaluation else None
-    couple_config = _optional(coupled / "config.json") if coupled else None
+    config = _optional(run / "config.json", RUN) if run else None
+    scores = read_record(evaluation / "scores.json", EVALUATION) if evaluation else None
+    couple_config = _optional(coupled / "config.json", COUPLED) if coupled else None
     store = _store(folder, config, scores, couple_config)
     results = Results(
         folder=folder,
@@ -82,7 +83,7 @@ def read_results(folder: Path) -> Results:
         sections=_dataset(evaluation / "sections") if evaluation else None,
         coupled=read_json(coupled / "metrics.json") if coupled else None,
         comparison=_dataset(coupled / "comparison") if coupled else None,
-        export=read_json(exported / "report.json") if exported else None,
+        export=read_record(exported / "report.json", BUNDLE) if exported else None,
         summary=read_json(summary / "summary.json") if summary else None,
     )
     if results.empty:
@@ -102,8 +103,10 @@ def _place(folder: Path, name: str, file: str, key: str) -> Path | None:
     return None
 
 
-def _optional(path: Path) -> Record | None:
-    return read_json(path) if path.is_file() else None
+def _optional(path: Path, kind: str = "") -> Record | None:
+    if not path.is_file():
+        return None
+    return read_record(path, kind) if kind else read_json(path)
 
 
 def _dataset(path: Path) -> xr.Dataset | None:

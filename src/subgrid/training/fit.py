@@ -17,7 +17,8 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from subgrid.base.errors import SubgridError, UsageError, require_seed, unknown_name
-from subgrid.base.files import make_folder, only_writer, read_json, remove_leftovers, write_json
+from subgrid.base.files import make_folder, only_writer, remove_leftovers, write_json
+from subgrid.base.formats import RUN, read_record, write_record
 from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import provenance
@@ -194,7 +195,7 @@ def fit(config: TrainConfig, run: Path | str) -> Emulator:
             _same_config(config, run)
         emulator, chosen = prepare(config, store)  # refuses a wrong config before anything is written
         make_folder(run)
-        write_json(run / "config.json", asdict(config))
+        write_record(run / "config.json", RUN, asdict(config))
         write_json(run / "provenance.json", provenance(store=dict(store.spec.provenance)))
         with log_file(run, "train"):
             return _fit(config, store, run, emulator, chosen)
@@ -202,7 +203,8 @@ def fit(config: TrainConfig, run: Path | str) -> Emulator:
 
 def _same_config(config: TrainConfig, run: Path) -> None:
     """Refuse to go on with another config; a setting that the held one lacks had its default."""
-    held, wanted = (_decisive(c) for c in (read_json(run / "config.json"), json.loads(json.dumps(asdict(config)))))
+    held = _decisive(read_record(run / "config.json", RUN))
+    wanted = _decisive(json.loads(json.dumps(asdict(config))))
     changed = sorted(k for k in wanted if held.get(k) != wanted[k])
     if changed:
         raise SubgridError(f"{run} was begun with another {', '.join(changed)}; remove it or choose another run folder")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.base.files import make_folder, only_writer, write_json
+from subgrid.base.formats import RUN, write_record
 from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import provenance
@@ -125,7 +126,7 @@ def finetune(config: RolloutConfig, out: Path | str) -> Emulator:
         if not isinstance(driven, Speedy) or emulator.variables.name != "speedy":
             raise UsageError("rollouts are differentiated through host 'speedy' with variables=speedy alone")
         make_folder(out)
-        write_json(out / "config.json", asdict(config))
+        write_record(out / "config.json", RUN, asdict(config))
         write_json(out / "provenance.json", provenance(store=dict(store.spec.provenance)))
         with log_file(out, "finetune"):
             return _finetune(config, store, emulator, DifferentiableDynamics(driven.model, emulator.variables), out)

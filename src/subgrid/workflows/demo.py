@@ -12,6 +12,7 @@ from typing import Any
 
 from subgrid.base.errors import SubgridError
 from subgrid.base.files import only_writer, read_json, write_json
+from subgrid.base.formats import BUNDLE, EVALUATION, read_record
 from subgrid.base.logs import log_file
 from subgrid.base.provenance import versions
 from subgrid.base.resources import PeakMemory
@@ -145,9 +146,9 @@ class _Times:
 
 def summarise(folder: Path, times: _Times, tiny: bool) -> dict[str, Any]:
     """The demo in numbers, from the files that the stages left."""
-    scores = read_json(folder / "evaluation" / "scores.json")
+    scores = read_record(folder / "evaluation" / "scores.json", EVALUATION)
     coupled = read_json(folder / "coupled" / "metrics.json")
-    exported = read_json(folder / "export" / "report.json")
+    exported = read_record(folder / "export" / "report.json", BUNDLE)
     online = {
         key: coupled.get(key)
         for key in (

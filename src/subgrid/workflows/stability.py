@@ -10,6 +10,7 @@ from typing import Any
 
 from subgrid.base.errors import SubgridError
 from subgrid.base.files import make_folder, only_writer, read_json, write_json
+from subgrid.base.formats import EVALUATION, RUN, read_record
 from subgrid.base.logs import log_file
 from subgrid.columns.store import open_store
 from subgrid.coupling.run import CoupleConfig, couple
@@ -153,7 +154,7 @@ def _rollout(run: Path) -> dict[str, Any] | None:
     losses = [one["rollout_loss"] for one in metrics["losses"]]
     tenth = max(1, len(losses) // 10)
     return {
-        "steps": read_json(run / "config.json")["steps"],
+        "steps": read_record(run / "config.json", RUN)["steps"],
         "iterations": len(losses),
         "seconds": metrics["seconds"],
         "first": fmean(losses[:tenth]),
@@ -211,7 +212,7 @@ def _couple(run: Coupled, store: Path, out: Path) -> None:
 
 def _row(run: Coupled, out: Path) -> dict[str, Any]:
     metrics = read_json(out / "coupled" / run.name / "metrics.json")
-    scores = read_json(out / "evaluation" / run.network / "scores.json")["models"]["emulator"]
+    scores = read_record(out / "evaluation" / run.network / "scores.json", EVALUATION)["models"]["emulator"]
     kept = (
         "days",
         "finite",

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
+from subgrid.base.arrays import write_arrays
 from subgrid.base.errors import SubgridError, UsageError
-from subgrid.base.files import only_writer, write_file
+from subgrid.base.files import only_writer
 from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import provenance
@@ -180,8 +180,7 @@ class Generator:
 
     def _save_restart(self, folder: Path, day: int, model: SpeedyModel, carry: Carry) -> None:
         folder.mkdir(exist_ok=True)
-        arrays = {k: np.array(v, order="C") for k, v in model.to_arrays(carry).items()}
-        write_file(folder / f"{self.calendar.date(day)}.safetensors", lambda beside: save_file(arrays, beside))
+        write_arrays(folder / f"{self.calendar.date(day)}.safetensors", model.to_arrays(carry))
 
     def _one_day(self, model: SpeedyModel, writer: StoreWriter, advance: Any, carry: Carry, day: int) -> Carry:
         steps = self.host.steps_per_day

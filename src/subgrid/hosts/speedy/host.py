@@ -14,11 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
+from subgrid.base.arrays import read_arrays, write_arrays
 from subgrid.base.errors import SubgridError, unknown_name
-from subgrid.base.files import write_file
 from subgrid.base.progress import Progress
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.store import ColumnStore
@@ -105,12 +103,17 @@ class Speedy:
         Raises:
             SubgridError: the file is missing or damaged.
         """
+        return self._carry(restart, counters, "choose a date that the store has a sound restart of")[0]
+
+    def _carry(self, path: Path, counters: tuple[str, ...], advice: str) -> tuple[Carry, int]:
+        """A saved state and the number of days that it has behind it."""
         try:
-            return self.model.from_arrays(load_file(restart), counters)
-        except FileNotFoundError as error:
-            raise SubgridError(f"{restart} does not exist: choose a date that the store has a restart of") from error
-        except SafetensorError as error:
-            raise SubgridError(f"{restart} is damaged ({error})") from error
+            held = read_arrays(path)
+            return self.model.from_arrays(held, counters), int(held.get("day", 0))
+        except SubgridError as error:
+            raise type(error)(f"{error}: {advice}") from error
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise SubgridError(f"{path} holds another state than this host's ({error!r}): {advice}") from error
 
     def flat_columns(self, carry: Carry, emulator: Emulator) -> NDArray[np.float32]:
         """Columns of the current state as the emulator reads them, (column, n_in), one step of own physics ahead."""
@@ -216,8 +219,7 @@ class Speedy:
         checkpoint = folder / "checkpoint.safetensors"
         day = 0
         if checkpoint.exists():
-            held = load_file(checkpoint)
-            day, carry = int(held["day"]), self.model.from_arrays(held, counters)
+            carry, day = self._carry(checkpoint, counters, f"remove {folder} and run the same command again")
         return self._days(carry, day, days, physics, folder, climate, on_day, used, list(counters), title)
 
     def _days(
@@ -270,9 +272,7 @@ class Speedy:
         )
 
     def _save(self, path: Path, carry: Carry, day: int) -> None:
-        arrays = {**self.model.to_arrays(carry), "day": np.asarray(day)}
-        ready = {k: np.array(v, order="C") for k, v in arrays.items()}
-        write_file(path, lambda beside: save_file(ready, beside))
+        write_arrays(path, {**self.model.to_arrays(carry), "day": np.asarray(day)})
 
     def _time(self, carry: Carry) -> str:
         moment = dt.datetime(1970, 1, 1) + dt.timedelta(seconds=self.model.seconds(carry.time))
