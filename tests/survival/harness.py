@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from subgrid.base.logs import LOG_FILE
+
 #: The command line as it is, save that days-long runs checkpoint every day instead of every 30.
 RUNNER = """
 import subgrid.hosts.climate as climate
@@ -121,8 +123,9 @@ def written(path: Path, delay: float) -> Callable[[], bool]:
 
 
 def contents(folder: Path, but: Iterable[str] = ()) -> dict[str, str]:
-    """Hashes of all files below ``folder`` save those named ``but``."""
-    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and p.name not in but)
+    """Hashes of all files below ``folder`` save logs and those named ``but``."""
+    apart = {LOG_FILE, *but}
+    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and p.name not in apart)
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
