@@ -79,7 +79,7 @@ def test_a_bundle_cut_while_it_replaces_an_older_one_is_not_finished(trained, ge
 def test_scores_cut_while_they_replace_older_ones_are_not_finished(trained, generated, tmp_path, monkeypatch):
     config = EvaluateConfig(emulator=str(trained.made), data=str(generated.made))
     evaluate(config, tmp_path / "evaluation")
-    monkeypatch.setattr(evaluation, "write_json", dies)
+    monkeypatch.setattr(evaluation, "write_record", dies)
     with pytest.raises(Killed):
         evaluate(config, tmp_path / "evaluation")
     with pytest.raises(SubgridError, match="nothing to report"):
