@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import numpy as np
 import pytest
@@ -234,6 +235,16 @@ def tiny_run(tmp_path_factory, train_config):
     run = tmp_path_factory.mktemp("runs") / "tiny"
     fit(train_config(), run)
     return run
+
+
+def pytest_configure(config):
+    """Programs compiled by jax are kept for the session, over all its processes: many tests run the same ones."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        kept = tempfile.TemporaryDirectory(prefix="subgrid-compiled-")
+        config.add_cleanup(kept.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = kept.name
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 #: In CI everything that a test needs is installed; only these may be absent.

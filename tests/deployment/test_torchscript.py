@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from subgrid.base.errors import SubgridError, UsageError
+from subgrid.base.formats import BUNDLE, read_record
 from subgrid.columns.variables import channel_labels
 from subgrid.deployment import export, torchscript
 from subgrid.deployment.torchscript import BATCHES, relative_difference, script
@@ -41,7 +42,7 @@ def columns(tiny_run, tiny_store):
 
 def test_the_folder_holds_model_contract_and_report(report, out):
     assert sorted(p.name for p in out.iterdir()) == ["contract.json", "log.txt", "model.pt", "report.json"]
-    assert json.loads((out / "report.json").read_text()) == report
+    assert read_record(out / "report.json", BUNDLE) == report
     assert report["bytes"] == (out / "model.pt").stat().st_size
 
 

@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 
 from subgrid.base.errors import SubgridError, UsageError
+from subgrid.base.formats import EVALUATION, read_record
 from subgrid.columns.variables import offsets
 from subgrid.emulator import FlatEmulator, load_emulator
 from subgrid.evaluation import EvaluateConfig, evaluate
@@ -143,7 +144,7 @@ def test_errors_in_watts(scores, plain):
 
 
 def test_the_scores_are_on_disk_as_they_are_returned(scores, out):
-    assert json.loads((out / "scores.json").read_text()) == json.loads(json.dumps(scores))
+    assert read_record(out / "scores.json", EVALUATION) == json.loads(json.dumps(scores))
     assert (scores["split"], scores["samples"], scores["columns"]) == ("test", 520, 16)
 
 

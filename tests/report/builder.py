@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from subgrid.base.files import write_json
+from subgrid.base.formats import BUNDLE, EVALUATION, RUN, write_record
 from subgrid.base.provenance import versions
 from subgrid.columns import ColumnGrid, StoreWriter, variable_set
 from subgrid.columns.store import StoreSpec
@@ -80,7 +81,7 @@ def make_run(folder: Path, data: str) -> None:
         "columns_per_epoch": 128000,
         "losses": losses,
     }
-    write_json(folder / "config.json", config)
+    write_record(folder / "config.json", RUN, config)
     write_json(folder / "metrics.json", metrics)
     write_json(folder / "provenance.json", {"store": {"host": HOST}, "versions": versions()})
 
@@ -231,7 +232,7 @@ def make_demo(folder: Path, unstable: dict[str, Any] | None = None) -> Path:
     make_store(folder / "store.zarr")
     make_run(folder / "run", str(folder / "store.zarr"))
     (folder / "evaluation").mkdir()
-    write_json(folder / "evaluation" / "scores.json", scores())
+    write_record(folder / "evaluation" / "scores.json", EVALUATION, scores())
     sections().to_zarr(folder / "evaluation" / "sections", mode="w", consolidated=False)
     make_coupled(folder / "coupled", unstable)
     (folder / "export").mkdir()
@@ -244,7 +245,7 @@ def make_demo(folder: Path, unstable: dict[str, Any] | None = None) -> Path:
         "n_in": 45,
         "n_out": 44,
     }
-    write_json(folder / "export" / "report.json", exported)
+    write_record(folder / "export" / "report.json", BUNDLE, exported)
     commands = ["subgrid data generate out=demo/store.zarr", "subgrid couple emulator=demo/run data=demo/store.zarr"]
     summary = {
         "stages": {"generate": 61.0, "train": 300.2, "couple": 3700.0},

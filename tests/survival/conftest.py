@@ -20,9 +20,9 @@ class Job:
 
 
 @pytest.fixture(scope="session")
-def line(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+def line() -> CommandLine:
     """The command line."""
-    return CommandLine(tmp_path_factory.mktemp("compiled"))
+    return CommandLine()
 
 
 @pytest.fixture(scope="session")

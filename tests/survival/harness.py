@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -31,16 +32,9 @@ TIMEOUT = 600.0
 
 
 class CommandLine:
-    """``subgrid`` as a user runs it; compiled jax programs are kept in ``cache``, so that restarts cost seconds."""
+    """``subgrid`` as a user runs it."""
 
-    def __init__(self, cache: Path) -> None:
-        self.environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
+    environment = MappingProxyType({**os.environ, "OMP_NUM_THREADS": "1"})
 
     def start(self, *words: object, largest_file: int | None = None) -> subprocess.Popen[str]:
         """Begin a command; ``largest_file`` limits the size of its files, bytes."""
