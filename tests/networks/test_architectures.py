@@ -7,7 +7,10 @@ import torch
 
 from subgrid.networks import NetworkShape, build
 
-NAMES = ["mlp", "unet"]
+NAMES = ["convnext", "encdec_lstm", "mlp", "pao", "res_lstm", "squeezeformer", "unet"]
+#: Those with dropout and with the choice of positive scalars.
+CHOOSY = ["mlp", "unet"]
+RECURRENT = ["encdec_lstm", "pao", "res_lstm"]
 SHAPE = NetworkShape(8, 4, 16, 4, 13)
 
 
@@ -33,8 +36,10 @@ def assert_equal(ours, theirs, **tolerance):
 
 
 @pytest.mark.filterwarnings("error::torch.jit.TracerWarning")
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("overrides", [{}, {"positive_scalars": True, "dropout": 0.5}])
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [(n, {}) for n in NAMES] + [(n, {"positive_scalars": True, "dropout": 0.5}) for n in CHOOSY],
+)
 def test_scripted_and_traced_at_any_batch_equal_eager(name, overrides):
     network = made(name, **overrides)
     with torch.no_grad():
@@ -132,7 +137,7 @@ def test_every_input_reaches_every_output(name):
             assert (reached != 0).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CHOOSY)
 def test_positive_scalars_are_not_negative_and_plain_ones_may_be(name):
     inputs = columns(64)
     with torch.no_grad():

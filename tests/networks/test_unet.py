@@ -59,7 +59,7 @@ def test_first_weights_are_xavier_uniform_and_nearly_zero_where_published():
     bound = (6 / (3 * 256 + 3 * 256)) ** 0.5
     assert block.convolution1.weight.abs().max().item() == pytest.approx(bound, rel=1e-3)
     assert block.convolution2.weight.abs().max().item() == pytest.approx(1e-5 * bound, rel=1e-3)
-    assert network.head.weight.abs().max().item() < 1e-5 * (6 / (3 * 128 + 3 * 13)) ** 0.5
+    assert network.heads[0].convolution.weight.abs().max().item() < 1e-5 * (6 / (3 * 128 + 3 * 13)) ** 0.5
     assert block.convolution1.bias.abs().max().item() == 0
 
 
@@ -125,11 +125,11 @@ def test_output_scalars_are_means_of_level_maps(positive):
     shape = NetworkShape(8, 3, 2, 0, 4)
     network = randomised(build("unet", shape, channels=4, group_channels=4, positive_scalars=positive))
     seen = []
-    network.head.register_forward_hook(lambda _, __, output: seen.append(output.squeeze(2)))
+    network.heads[0].register_forward_hook(lambda _, __, output: seen.append(output))
     with torch.no_grad():
         scalars = network(maps(5, 8, 3), maps(5, 2))[1]
     expected = seen[0].clamp(min=0) if positive else seen[0]
-    torch.testing.assert_close(scalars, expected.mean(dim=2))
+    torch.testing.assert_close(scalars, expected.mean(dim=1))
 
 
 @pytest.mark.parametrize(

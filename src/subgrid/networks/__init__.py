@@ -1,7 +1,7 @@
 """Architectures: tensors only, from the normalised inputs of columns to their normalised outputs.
 
 Every architecture maps ``(profiles (n, level, channel), scalars (n, scalar))`` to the same, and is one file
-that registers itself. Importing this package registers ``mlp`` and ``unet``; other packages add theirs
+that registers itself. Importing this package registers those here; other packages add theirs
 through the entry-point group ``subgrid.architectures`` (entry name = architecture name, value = the module
 that registers it)::
 
@@ -10,7 +10,7 @@ that registers it)::
     same = build(network.architecture, network.shape, **network.hyperparameters)
 """
 
-from subgrid.networks import mlp, unet
+from subgrid.networks import convnext, encdec_lstm, mlp, pao, res_lstm, squeezeformer, unet
 from subgrid.networks.base import Network, NetworkShape
 from subgrid.networks.flops import count_flops
 from subgrid.networks.registry import architecture, build, names, resolve, sizes
@@ -20,10 +20,15 @@ __all__ = [
     "NetworkShape",
     "architecture",
     "build",
+    "convnext",
     "count_flops",
+    "encdec_lstm",
     "mlp",
     "names",
+    "pao",
+    "res_lstm",
     "resolve",
     "sizes",
+    "squeezeformer",
     "unet",
 ]

@@ -25,6 +25,7 @@ class NetworkShape:
         scalars_in: input channels given once per column.
         profiles_out: output channels on every level.
         scalars_out: output channels given once per column.
+        heads: sets of outputs, one after the other in each kind (2: a prediction and, say, its confidence).
 
     Raises:
         UsageError: a size is not a whole number, is negative, or leaves nothing to read or to predict.
@@ -35,6 +36,7 @@ class NetworkShape:
     scalars_in: int
     profiles_out: int
     scalars_out: int
+    heads: int = 1
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -43,6 +45,8 @@ class NetworkShape:
                 raise UsageError(f"network shape: {field.name} must be a whole number >= 0, got {value!r}")
         if self.levels < MINIMUM_LEVELS:
             raise UsageError(f"network shape: levels must be at least {MINIMUM_LEVELS}, got {self.levels}")
+        if self.heads < 1:
+            raise UsageError(f"network shape: heads must be at least 1, got {self.heads}")
         if self.profiles_in + self.scalars_in == 0:
             raise UsageError("network shape: needs at least one input (profiles_in or scalars_in)")
         if self.profiles_out + self.scalars_out == 0:
@@ -55,7 +59,7 @@ class NetworkShape:
 
     @property
     def flat_out(self) -> int:
-        """Numbers that leave per column: ``levels * profiles_out + scalars_out``."""
+        """Numbers that leave per column and head: ``levels * profiles_out + scalars_out``."""
         return self.levels * self.profiles_out + self.scalars_out
 
     def zeros(
@@ -77,7 +81,7 @@ class Network(nn.Module):
 
     A subclass implements
     ``forward(profiles (n, level, profiles_in), scalars (n, scalars_in))
-    -> (profiles (n, level, profiles_out), scalars (n, scalars_out))``
+    -> (profiles (n, level, heads * profiles_out), scalars (n, heads * scalars_out))``
     in operations that torch can script, trace and export. Inputs have the dtype of the weights and outputs
     keep it. Nothing here has units: the emulator normalises before and restores units after.
 

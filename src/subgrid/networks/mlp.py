@@ -92,14 +92,18 @@ class MLP(Network):
         super().__init__(shape, config)
         widths = (shape.flat_in, *config.widths)
         self.hidden = nn.Sequential(*(_Hidden(a, b, config) for a, b in pairwise(widths)))
-        self.output = nn.Linear(widths[-1], shape.flat_out)
+        self.outputs = nn.ModuleList(nn.Linear(widths[-1], shape.flat_out) for _ in range(shape.heads))
         self.scalar_activation = nn.ReLU() if config.positive_scalars else nn.Identity()
         self.levels = shape.levels
         self.profiles_out = shape.profiles_out
 
     def forward(self, profiles: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
         column = torch.cat([profiles.flatten(1), scalars], dim=1)
-        y = self.output(self.hidden(column))
+        hidden = self.hidden(column)
         split = self.levels * self.profiles_out
-        profiles_out = y[:, :split].unflatten(1, [self.levels, self.profiles_out])
-        return profiles_out, self.scalar_activation(y[:, split:])
+        found_profiles, found_scalars = [], []
+        for k, output in enumerate(self.outputs):
+            y = output(hidden)
+            found_profiles.append(y[:, :split].unflatten(1, [self.levels, self.profiles_out]))
+            found_scalars.append(self.scalar_activation(y[:, split:]) if k == 0 else y[:, split:])
+        return torch.cat(found_profiles, dim=2), torch.cat(found_scalars, dim=1)

@@ -174,6 +174,19 @@ class _Rise(nn.Module):
         return x
 
 
+class _Head(nn.Module):
+    """The level maps of one set of outputs, ``(n, c, 1, level) -> (n, level, outputs)``."""
+
+    def __init__(self, channels: int, shape: NetworkShape, config: UNetConfig) -> None:
+        super().__init__()
+        self.norm = _group_norm(channels, config)
+        self.convolution = _convolution(channels, shape.profiles_out + shape.scalars_out, 3, NEAR_ZERO_GAIN)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.convolution(F.silu(self.norm(x))).squeeze(2).transpose(1, 2)
+        return y
+
+
 @architecture(
     "unet",
     small=UNetConfig(channels=16, multipliers=(1, 2), blocks=1, group_channels=16),
@@ -209,8 +222,7 @@ class UNet(Network):
         self.profiles_out = shape.profiles_out
         self.down = self._way_down(shape.profiles_in + shape.scalars_in, widths, config)
         self.up = self._way_up(widths, config)
-        self.norm = _group_norm(widths[0], config)
-        self.head = _convolution(widths[0], shape.profiles_out + shape.scalars_out, 3, NEAR_ZERO_GAIN)
+        self.heads = nn.ModuleList(_Head(widths[0], shape, config) for _ in range(shape.heads))
         self.scalar_activation = nn.ReLU() if config.positive_scalars else nn.Identity()
 
     @staticmethod
@@ -253,5 +265,11 @@ class UNet(Network):
             kept.append(x)
         for rise in self.up:
             x = rise(x, kept)
-        y = self.head(F.silu(self.norm(x))).squeeze(2).transpose(1, 2)[:, self.padding :]
-        return y[:, :, : self.profiles_out], self.scalar_activation(y[:, :, self.profiles_out :]).mean(dim=1)
+        found_profiles, found_scalars = [], []
+        for k, head in enumerate(self.heads):
+            y = head(x)[:, self.padding :]
+            maps = y[:, :, self.profiles_out :]
+            found_profiles.append(y[:, :, : self.profiles_out])
+            # What a further head gives (a confidence) may have either sign.
+            found_scalars.append((self.scalar_activation(maps) if k == 0 else maps).mean(dim=1))
+        return torch.cat(found_profiles, dim=2), torch.cat(found_scalars, dim=1)

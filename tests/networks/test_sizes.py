@@ -1,0 +1,50 @@
+"""Published numbers of parameters at size `paper`, and what size `small` may cost."""
+
+import pytest
+import torch
+
+from subgrid.networks import NetworkShape, build, count_flops
+
+#: (profiles, scalars, heads) of the standard inputs, of confidence, of several representations, of expanded inputs.
+INPUTS = ((9, 17, 1), (9, 17, 2), (25, 17, 1), (23, 19, 1))
+#: Trainable parameters at 60 levels and 5 + 8 outputs (arXiv:2511.20963).
+PARAMETERS = {
+    "unet": (12_975_373, 12_980_634, 12_981_517, 12_981_517),
+    "squeezeformer": (44_785_225, 44_811_862, 44_791_369, 44_791_369),
+    "res_lstm": (15_395_341, 15_402_010, 15_428_109, 15_428_109),
+    "pao": (18_876_133, 25_407_346, 18_880_613, 18_880_373),
+    "convnext": (26_805_429, 26_839_242, 26_811_573, 26_811_573),
+    "encdec_lstm": (18_582_976, 20_723_124, 21_004_960, 21_004_960),
+}
+
+
+def parameters(network):
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_published_numbers_of_parameters(name):
+    with torch.device("meta"):
+        found = [parameters(build(name, NetworkShape(60, p, s, 5, 8, h), "paper")) for p, s, h in INPUTS]
+    assert tuple(found) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", [*PARAMETERS, "mlp"])
+def test_small_costs_at_most_seven_tenths_of_a_megaflop(name):
+    shape = NetworkShape(8, 4, 16, 4, 13)
+    assert 0.2e6 < count_flops(build(name, shape), shape) <= 0.7e6
+
+
+@pytest.mark.parametrize("name", [*PARAMETERS, "mlp"])
+def test_a_second_head_is_another_set_of_outputs(name):
+    one, two = NetworkShape(8, 4, 6, 3, 2), NetworkShape(8, 4, 6, 3, 2, heads=2)
+    torch.manual_seed(0)
+    network = build(name, two).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        profiles, scalars = network(torch.randn(5, 8, 4), torch.randn(5, 6))
+    assert profiles.shape == (5, 8, 6) and scalars.shape == (5, 4)
+    assert not torch.allclose(profiles[:, :, :3], profiles[:, :, 3:])
+    assert not torch.allclose(scalars[:, :2], scalars[:, 2:])
+    assert parameters(network) > parameters(build(name, one))
