@@ -62,7 +62,7 @@ class LevelLSTM(nn.LSTM):
         return torch.lstm(
             x,
             [zeros, zeros],
-            self._flat_weights,
+            self._flat_weights,  # type: ignore[arg-type]
             self.bias,
             self.num_layers,
             self.dropout,
@@ -84,7 +84,7 @@ class LevelGRU(nn.GRU):
         return torch.gru(
             x,
             zeros,
-            self._flat_weights,
+            self._flat_weights,  # type: ignore[arg-type]
             self.bias,
             self.num_layers,
             self.dropout,
