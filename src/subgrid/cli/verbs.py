@@ -93,6 +93,7 @@ def generate_settings(words: list[str]) -> tuple[str, str, dict[str, Any], Any]:
 
 def train_settings(words: list[str]) -> tuple[Any, str]:
     """Words of ``subgrid train`` -> the training config and the run folder."""
+    from subgrid.columns.variables import variable_set
     from subgrid.networks import names, resolve
     from subgrid.training.fit import TrainConfig
     from subgrid.training.recipes import recipe, recipe_names
@@ -100,9 +101,11 @@ def train_settings(words: list[str]) -> tuple[Any, str]:
 
     wanted = _chosen("recipe", words, TrainWords.recipe)
     recipes = {n: asdict(recipe(n).config) if n == wanted else {} for n in recipe_names()}
+    variables = _chosen("variables", words, TrainWords.variables)
     settings = compose(
         TrainWords,
         words,
+        defaults={"emulator": variable_set(variables).emulator},
         groups={"architecture": {n: {} for n in names()}, "recipe": recipes},
         open_groups=["architecture"],
     )
@@ -115,6 +118,7 @@ def train_settings(words: list[str]) -> tuple[Any, str]:
         TrainConfig,
         {
             **settings,
+            "emulator": build(EmulatorConfig, settings["emulator"]),
             "architecture": architecture,
             "network": network,
             "recipe": recipe_name,

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from subgrid.base.errors import UsageError, unknown_name
+from subgrid.columns.variables import VariableSet
 
 #: How humidity and stability reach the network (see :mod:`subgrid.emulator.features`).
 INPUTS = ("raw", "relative_humidity", "relative_humidity_buoyancy")
@@ -60,6 +61,11 @@ class EmulatorConfig:
                 f"emulator.condense_hours={self.condense_hours} must be positive and emulator.condense_above="
                 f"{self.condense_above} within 0.5 and 2"
             )
+
+    @classmethod
+    def for_variables(cls, variables: VariableSet) -> EmulatorConfig:
+        """The defaults, with what the variable set says of them."""
+        return cls.from_dict(variables.emulator)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""

@@ -20,13 +20,13 @@ from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import versions
 from subgrid.columns.store import ColumnStore, Split, open_store
-from subgrid.columns.variables import offsets, profiles
+from subgrid.columns.variables import VariableSet, offsets, profiles, quantities
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.files import load_emulator
 from subgrid.emulator.flat import FlatEmulator
 from subgrid.evaluation.floors import Predictor, mean_predictor, ridge_predictor
 from subgrid.evaluation.sections import SectionSums
-from subgrid.physics.constants import SPEEDY
+from subgrid.physics.column import layer_mass, wind_speed
 from subgrid.scores.pointwise import PointwiseScores, channel_weights
 
 logger = logging.getLogger("subgrid")
@@ -89,15 +89,31 @@ class _Scored:
         return found
 
 
-def energy_factors(emulator: Emulator, mass: NDArray[np.float64], channels: int) -> NDArray[np.float64]:
-    """What turns each output channel into W/m2, (n, channel): cp m, Lv m, Lv or 1."""
+def energy_factors(
+    variables: VariableSet, x: NDArray[np.float32], mass: NDArray[np.float64], channels: int
+) -> NDArray[np.float64]:
+    """What turns each output channel of raw columns ``x`` (n, n_in) into W/m2, (n, channel).
+
+    ``cp m`` for heating, ``Lv m`` for moistening, ``Lv`` or ``Lv rho_water`` for precipitation, the speed of the input
+    wind times ``m`` for its tendencies (prediction and truth share one weight), 1 for fluxes; m is each layer's mass.
+    """
+    physics, levels = variables.physics, mass.shape[1]
+    by_energy: dict[str, Any] = {
+        "temperature": physics.cp * mass,
+        "water": physics.Lv * mass,
+        "water_depth": physics.Lv * physics.rho_water,
+    }
+    if any(v.energy == "wind" for v in variables.targets):
+        place = quantities(variables.inputs, levels)
+        u, v = (x[:, place[name]].astype(np.float64) for name in ("u_wind", "v_wind"))
+        by_energy["wind"] = wind_speed(u, v) * mass
     factor = np.ones((len(mass), channels))
-    for variable in emulator.variables.targets:
-        part = offsets(emulator.variables.targets, emulator.grid.n_levels)[variable.name]
-        if variable.energy == "temperature":
-            factor[:, part] = SPEEDY.cp * mass
-        elif variable.energy == "water":
-            factor[:, part] = SPEEDY.Lv * (mass if variable.kind == "profile" else 1.0)
+    for name, part in offsets(variables.targets, levels).items():
+        variable = next(v for v in variables.targets if v.name == name)
+        if variable.kind == "scalar" and variable.energy == "water":
+            factor[:, part] = physics.Lv
+        elif variable.energy in by_energy:
+            factor[:, part] = by_energy[variable.energy]
     return factor
 
 
@@ -161,7 +177,7 @@ def _score(
 ) -> tuple[dict[str, _Scored], SectionSums]:
     scored = {name: _Scored(emulator) for name in predictors}
     inputs, targets = emulator.variables.inputs, emulator.variables.targets
-    pressure = offsets(inputs, store.grid.levels)["surface_pressure"].start
+    pressure = quantities(inputs, store.grid.levels)["surface_pressure"].start
     rows, row_of = np.unique(store.grid.latitude.round(6), return_inverse=True)
     channels = sum(v.width(store.grid.levels) for v in targets)
     sections = SectionSums(len(rows), channels)
@@ -171,8 +187,8 @@ def _score(
             truth = split.read_variables(targets, block).astype(np.float64)
             weight = split.read("weight", block).astype(np.float64)
             thickness = store.grid.vertical.layer_thickness(x[:, pressure].astype(np.float64))
-            mass = np.asarray(thickness) / SPEEDY.gravity
-            factor = energy_factors(emulator, mass, channels)
+            mass = np.asarray(layer_mass(thickness, emulator.variables.physics.gravity))
+            factor = energy_factors(emulator.variables, x, mass, channels)
             for name, predict in predictors.items():
                 prediction = predict(x)
                 scored[name].update(prediction, truth, weight, mass, factor)

@@ -24,6 +24,7 @@ from subgrid.base.progress import Progress
 from subgrid.base.provenance import provenance
 from subgrid.columns.loader import ColumnLoader
 from subgrid.columns.store import ColumnStore, open_store
+from subgrid.columns.variables import variable_set
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.emulator.emulator import Emulator, build_emulator
 from subgrid.emulator.files import load_emulator, save_emulator
@@ -48,7 +49,7 @@ class TrainConfig:
         network: hyper-parameters that replace those of the size.
         recipe: registered name.
         recipe_settings: settings that replace the recipe's defaults.
-        emulator: features, bounds and constraints.
+        emulator: features, bounds and constraints; None: the defaults of the variable set.
         seed: of weights, shuffle and noise.
         precision: ``32-true`` or ``bf16-mixed``.
         perturbed: also train on the store's split ``perturbed``, if it has one (see `hosts.speedy.perturb`).
@@ -65,7 +66,7 @@ class TrainConfig:
     network: dict[str, Any] = field(default_factory=dict)
     recipe: str = "standard"
     recipe_settings: dict[str, Any] = field(default_factory=dict)
-    emulator: EmulatorConfig = field(default_factory=EmulatorConfig)
+    emulator: EmulatorConfig | None = None
     seed: int = 0
     precision: str = "bf16-mixed"
     perturbed: bool = True
@@ -78,6 +79,8 @@ class TrainConfig:
         if self.checkpoint_every < 0:
             raise UsageError(f"checkpoint_every={self.checkpoint_every} must not be negative (0: once an epoch)")
         object.__setattr__(self, "data", str(self.data))  # a Path is welcome, and JSON keeps text
+        if self.emulator is None:
+            object.__setattr__(self, "emulator", EmulatorConfig.for_variables(variable_set(self.variables)))
         require_seed(self.seed)
         for name in ("max_train_samples", "buffer_blocks", "log_every"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
