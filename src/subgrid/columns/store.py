@@ -368,6 +368,7 @@ class Split:
             raise SubgridError(f"{self.folder}: damaged split description; make the store again") from error
         self.block = store.spec.block
         self.blocks = -(-self.samples // self.block)
+        self._sound: set[tuple[str, int]] = set()
         # Derived once: a loader asks for them at every block.
         levels = store.grid.levels
         self._places = {array: offsets(group, levels) for array, group in store.spec.arrays.items()}
@@ -387,7 +388,7 @@ class Split:
         """One block of one array, (rows, channel) or (rows,), with a single ``readinto``; into ``out`` if it is given.
 
         Raises:
-            SubgridError: the file is absent, truncated, or holds NaN or infinity.
+            SubgridError: the file is absent, truncated, or holds NaN or infinity (looked for at the first reading).
         """
         marks = array in MARKS
         dtype = MARKS[array] if marks else np.dtype("<f4")
@@ -404,8 +405,10 @@ class Split:
         if got != values.nbytes:
             raise SubgridError(f"{path} is truncated ({got} of {values.nbytes} bytes); make the store again")
         values = values[: self.rows(block)]
-        if not marks:
+        # Looked at once: an epoch of training reads every block again.
+        if not marks and (array, block) not in self._sound:
             require_finite(values, self.store.spec.arrays[array], self.store.grid.levels, f"'{array}'", f" of {path}")
+            self._sound.add((array, block))
         if out is not None and not direct:
             out[...] = values
         return values

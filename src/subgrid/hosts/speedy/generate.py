@@ -6,7 +6,9 @@ import calendar
 import datetime as dt
 import json
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from subgrid.hosts.speedy.perturb import perturber
 from subgrid.hosts.speedy.settings import GenerateConfig, SpeedyConfig
 
 logger = logging.getLogger("subgrid")
+#: Samples that may wait to be appended while the host goes on.
+WAITING = 2
 
 
 class Calendar:
@@ -164,11 +168,11 @@ class Generator:
 
     def _days(self, model: SpeedyModel, writer: StoreWriter, climate: ClimateWriter, carry: Carry, first: int) -> None:
         advance = model.program()
-        with Progress("generate", self.calendar.days, "days", done=first) as bar:
+        with Progress("generate", self.calendar.days, "days", done=first) as bar, _Behind(writer) as rows:
             for day in range(first, self.calendar.days):
                 if self.calendar.restart_here(day):
                     self._save_restart(writer.folder / "restarts", day, model, carry)
-                carry = self._one_day(model, writer, advance, carry, day)
+                carry = self._one_day(model, rows, advance, carry, day)
                 if day >= self.calendar.first_train:
                     means = {n: np.asarray(v) / self.host.steps_per_day for n, v in carry.sums.items()}
                     climate.add(day - self.calendar.first_train, means)
@@ -176,13 +180,14 @@ class Generator:
                 # Pieces end where the control's chunks end, so that a resumed run rewrites whole chunks.
                 if (day + 1 - self.calendar.first_train) % PIECE_DAYS == 0 or day + 1 == self.calendar.days:
                     climate.flush()
+                    rows.wait()
                     writer.checkpoint({"day": np.asarray(day + 1), **model.to_arrays(carry)})
 
     def _save_restart(self, folder: Path, day: int, model: SpeedyModel, carry: Carry) -> None:
         folder.mkdir(exist_ok=True)
         write_arrays(folder / f"{self.calendar.date(day)}.safetensors", model.to_arrays(carry))
 
-    def _one_day(self, model: SpeedyModel, writer: StoreWriter, advance: Any, carry: Carry, day: int) -> Carry:
+    def _one_day(self, model: SpeedyModel, rows: _Behind, advance: Any, carry: Carry, day: int) -> Carry:
         steps = self.host.steps_per_day
         split = self.calendar.split(day)
         sampled = {s + 1 for s in range(steps) if split and (day * steps + s) % self.config.stride == 0}
@@ -193,24 +198,24 @@ class Generator:
             if not bool(carry.stable):
                 raise SubgridError(f"the host itself became unstable on {self.calendar.date(day)}")
             if split and stop in sampled:
-                self._sample(model, writer, carry, split)
+                self._sample(model, rows, carry, split)
         return carry
 
-    def _sample(self, model: SpeedyModel, writer: StoreWriter, carry: Carry, split: str) -> None:
+    def _sample(self, model: SpeedyModel, rows: _Behind, carry: Carry, split: str) -> None:
         train = split == "train"
         fraction = self.config.fraction if train else self.config.evaluation_fraction
         probability = column_probability(model.grid.area, fraction)
         random = np.random.default_rng((self.config.seed, int(carry.step)))
-        self._append(model, writer, carry, split, carry.columns, probability, random)
+        self._append(model, rows, carry, split, carry.columns, probability, random)
         if train and self.perturb is not None:
             alike = np.full(model.grid.columns, self.config.perturbed_fraction)
             nowhere = np.zeros(model.grid.columns)  # perturbed columns stand for no part of the climate
-            self._append(model, writer, carry, "perturbed", self.perturb(carry), alike, random, nowhere)
+            self._append(model, rows, carry, "perturbed", self.perturb(carry), alike, random, nowhere)
 
     def _append(
         self,
         model: SpeedyModel,
-        writer: StoreWriter,
+        behind: _Behind,
         carry: Carry,
         split: str,
         columns: Mapping[str, Any],
@@ -219,17 +224,51 @@ class Generator:
         area: NDArray[np.float64] | None = None,
     ) -> None:
         chosen = np.flatnonzero(random.random(model.grid.columns) < probability)
-        rows: dict[str, NDArray[Any]] = {
-            name: self._stack(columns, variables, chosen) for name, variables in self.arrays.items()
-        }
         time = model.seconds(carry.time) - int(model.dt)
-        rows["time"] = np.full(len(chosen), time, np.int64)
-        rows["column"] = chosen.astype(np.int32)
-        area = model.grid.area if area is None else area
-        rows["weight"] = (area / probability)[chosen].astype(np.float32)
-        writer.append(split, rows)
+        weight = ((model.grid.area if area is None else area) / probability)[chosen]
+
+        def rows() -> dict[str, NDArray[Any]]:
+            found: dict[str, NDArray[Any]] = {
+                name: self._stack(columns, variables, chosen) for name, variables in self.arrays.items()
+            }
+            found["time"] = np.full(len(chosen), time, np.int64)
+            found["column"] = chosen.astype(np.int32)
+            found["weight"] = weight.astype(np.float32)
+            return found
+
+        behind.append(split, rows)
 
     @staticmethod
     def _stack(columns: Mapping[str, Any], variables: Any, chosen: NDArray[np.intp]) -> NDArray[np.float32]:
         parts = [np.atleast_2d(np.asarray(columns[v.name]))[:, chosen] for v in variables]
         return np.ascontiguousarray(np.concatenate(parts).T)
+
+
+class _Behind:
+    """Appends rows to a writer on a thread of its own, in the order given, while the host goes on."""
+
+    def __init__(self, writer: StoreWriter) -> None:
+        self.writer = writer
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="generate")
+        self._open: deque[Future[None]] = deque()
+
+    def append(self, split: str, rows: Callable[[], dict[str, NDArray[Any]]]) -> None:
+        """Append what ``rows`` makes; raises what an earlier append met. A few samples at most wait their turn."""
+        while self._open and (len(self._open) > WAITING or self._open[0].done()):
+            self._open.popleft().result()
+        self._open.append(self._pool.submit(lambda: self.writer.append(split, rows())))
+
+    def wait(self) -> None:
+        """Until everything is appended."""
+        while self._open:
+            self._open.popleft().result()
+
+    def __enter__(self) -> _Behind:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *args: object) -> None:
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            self._pool.shutdown(cancel_futures=True)
