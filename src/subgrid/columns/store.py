@@ -220,6 +220,21 @@ def write_chunk(folder: Path, spec: StoreSpec, array: str, block: int, rows: NDA
         handle.write(np.ascontiguousarray(rows).data)
 
 
+def begin_store(path: Path, spec: StoreSpec) -> None:
+    """Make the partial folder of the store ``path``, or go on with it.
+
+    Raises:
+        SubgridError: it cannot be written, or was begun with other settings.
+    """
+    folder = make_folder(partial_path(path))
+    settings = json.loads(json.dumps(spec.attributes()))
+    described = folder / SETTINGS_FILE
+    if not described.exists():
+        write_file(described, lambda beside: beside.write_text(json.dumps(settings)))
+    elif read_json(described) != settings:
+        raise SubgridError(f"{folder} was begun with other settings; remove it, or use the settings that it holds")
+
+
 def finish_split(folder: Path, spec: StoreSpec, samples: int, statistics: Mapping[str, ChannelStatistics]) -> None:
     """Describe the split ``folder``, whose chunks are all written: its arrays, labels and statistics."""
     import zarr
@@ -333,23 +348,18 @@ class StoreWriter:
         return self.folder / "checkpoint.safetensors"
 
     def _begin_or_resume(self) -> None:
-        settings = json.loads(json.dumps(self.spec.attributes()))
         described = self.folder / SETTINGS_FILE
         if described.exists() and self._checkpoint_file.exists():
-            if read_json(described) != settings:
-                raise SubgridError(
-                    f"{self.folder} was begun with other settings; remove it, or use the settings that it holds"
-                )
+            begin_store(self.path, self.spec)
             try:
                 self._resume(read_arrays(self._checkpoint_file))
             except (SubgridError, KeyError, IndexError, TypeError, ValueError) as error:
                 reason = error if isinstance(error, SubgridError) else f"{self._checkpoint_file}: {error!r}"
                 raise SubgridError(f"{reason}: remove {self.folder} and the same command begins again") from error
             return
-        if described.exists():  # begun, perhaps with other settings, and cut before its first checkpoint
+        if described.exists():  # begun, perhaps otherwise, and cut before its first checkpoint
             shutil.rmtree(self.folder)
-            make_folder(self.folder)
-        write_file(described, lambda beside: beside.write_text(json.dumps(settings)))
+        begin_store(self.path, self.spec)
 
     def _resume(self, state: Mapping[str, NDArray[Any]]) -> None:
         for key in {k.split("/")[1] for k in state if k.startswith("split/")}:
