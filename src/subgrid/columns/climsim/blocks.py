@@ -220,15 +220,16 @@ class _Work:
         job, columns = self.job, self.job.spec.grid.columns
         count = len(block.steps) * columns
         numbers = np.asarray([step.number for step in block.steps], np.int64)
-        marks = {
+        marks: dict[str, NDArray[Any]] = {
             "time": np.repeat(numbers * STEP + job.epoch, columns),
             "column": np.tile(np.arange(columns, dtype=np.int32), len(numbers)),
             "weight": np.tile(job.spec.grid.area.astype(np.float32), len(numbers)),
         }
         folder = job.folder / block.split
         with writable(job.folder):
-            for name, rows in {**self.rows, **marks}.items():
-                write_chunk(folder, job.spec, name, block.index, rows[:count])
+            rows: dict[str, NDArray[Any]] = {**self.rows, **marks}
+            for name, values in rows.items():
+                write_chunk(folder, job.spec, name, block.index, values[:count])
             job.write_record(block, Record(self.statistics, self.flushed, self.fills))
 
 

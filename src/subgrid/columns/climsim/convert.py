@@ -20,7 +20,7 @@ from subgrid.base.files import only_writer, partial_path, read_json, write_json
 from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import provenance
-from subgrid.columns.climsim.blocks import RECORDS, Block, Job, Loss, Need, Record, Step, convert_block
+from subgrid.columns.climsim.blocks import RECORDS, Block, Job, Loss, Record, Step, convert_block
 from subgrid.columns.climsim.derive import MASK, scoring_variables
 from subgrid.columns.climsim.files import (
     SPLITS,
@@ -101,9 +101,7 @@ def climsim_set(name: str) -> VariableSet:
     return found
 
 
-def convert(
-    config: ConvertConfig, out: Path | str, workers: int = 1, scheduler: str | None = None
-) -> ColumnStore:
+def convert(config: ConvertConfig, out: Path | str, workers: int = 1, scheduler: str | None = None) -> ColumnStore:
     """Convert ClimSim's files to the store ``out``; killed and begun again it goes on from its last whole block.
 
     The arrays are the same for any number of workers. Memory is bounded by the blocks under way.
@@ -180,9 +178,7 @@ class _Conversion:
         held = {"before": self.source.before, "after": self.source.files["mlo"]}
         found = []
         for plan in self.plan():
-            steps = [
-                Step(n, {(back, kind): held[kind][n - back] for back, kind in self.job.needs}) for n in plan.steps
-            ]
+            steps = [Step(n, {(back, kind): held[kind][n - back] for back, kind in self.job.needs}) for n in plan.steps]
             cuts = range(0, len(steps), each)
             found += [Block(plan.store_name, i, tuple(steps[cut : cut + each])) for i, cut in enumerate(cuts)]
         return found
@@ -240,7 +236,8 @@ class _Conversion:
         try:
             while (waiting and not lost) or begun:
                 while waiting and not lost and len(begun) < under_way:
-                    begun[submit(convert_block, self.job, waiting[0])] = waiting.popleft()
+                    block = waiting.popleft()
+                    begun[submit(convert_block, self.job, block)] = block
                 done, _ = wait(begun, return_when=FIRST_COMPLETED)
                 for future in done:
                     block = begun.pop(future)
@@ -299,9 +296,7 @@ class _Conversion:
         store = open_store(self.out)
         wanted = json.loads(json.dumps(asdict(self.config)))
         if store.spec.provenance.get("convert") != wanted:
-            raise SubgridError(
-                f"{self.out} exists already, made with other settings; remove it or choose another name"
-            )
+            raise SubgridError(f"{self.out} exists already, made with other settings; remove it or choose another name")
         logger.info("convert: %s is finished already", self.out)
         return store
 

@@ -195,7 +195,7 @@ def wrong_value(values: Mapping[str, Values]) -> tuple[str, str] | None:
     """The first variable with NaN, an infinity or a fill, and what is wrong with it; None if all are sound."""
     for name, field in values.items():
         low, high = field.min(), field.max()
-        if -FILL < low and high < FILL:
+        if low > -FILL and high < FILL:
             continue
         broken = int((~np.isfinite(field)).sum())
         if broken:
