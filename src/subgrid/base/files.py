@@ -74,14 +74,18 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a file beside ``path``, flush it to disk and rename it into place."""
+def write_file(path: Path, write: Callable[[Path], object], flush: bool = True) -> None:
+    """Let ``write`` fill a file beside ``path``, flush it to disk and rename it into place.
+
+    Without ``flush`` a machine that loses its power may leave it empty: for many files that are soon made again.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writable(path):
         try:
             write(beside)
-            with beside.open("rb+") as handle:
-                os.fsync(handle.fileno())
+            if flush:
+                with beside.open("rb+") as handle:
+                    os.fsync(handle.fileno())
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
