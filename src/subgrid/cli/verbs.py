@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from subgrid.base.errors import UsageError
@@ -32,11 +33,16 @@ class TrainWords:
 
 @dataclass(frozen=True)
 class EvaluateWords:
-    """``subgrid evaluate``; an empty ``data`` is the store of the training run, an empty ``out`` RUN/evaluation."""
+    """``subgrid evaluate``; an empty ``data`` is the store of the training run, an empty ``out`` RUN/evaluation.
+
+    ``variables`` and ``trust`` are for published networks, here and below: see :func:`subgrid.emulator.load`.
+    """
 
     data: str = ""
     out: str = ""
     split: str = "test"
+    variables: str = ""
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class CoupleWords:
     keep: str = "none"
     timings: bool = True
     emulator: str = "as_trained"
+    variables: str = ""
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,8 @@ class ExportWords:
 
     data: str = ""
     out: str = ""
+    variables: str = ""
+    trust: bool = False
 
 
 def _defaults(config: type) -> dict[str, Any]:
@@ -146,6 +156,12 @@ def export_settings(words: list[str]) -> dict[str, Any]:
     return compose(ExportWords, words)
 
 
+def results_of(run: str, given: str, name: str) -> str:
+    """The folder of results: the given one, else ``name`` in the run's; beside a file, in one with the file's name."""
+    path = Path(run)
+    return given or str((path.with_suffix("") if path.is_file() else path) / name)
+
+
 def store_of(run: str, given: str) -> str:
     """The store to use: the given one, else the one that the emulator was trained on.
 
@@ -156,7 +172,7 @@ def store_of(run: str, given: str) -> str:
         return given
     from subgrid.emulator.files import load_emulator
 
-    found = str(load_emulator(run).metadata.get("store", ""))
+    found = "" if Path(run).is_file() else str(load_emulator(run).metadata.get("store", ""))
     if not found:
         raise UsageError(f"{run} does not say which store it was trained on: add data=STORE")
     return found

@@ -21,8 +21,8 @@ from subgrid.base.progress import Progress
 from subgrid.base.provenance import versions
 from subgrid.columns.store import ColumnStore, Split, open_store
 from subgrid.columns.variables import VariableSet, offsets, profiles, quantities
-from subgrid.emulator.emulator import Emulator
-from subgrid.emulator.files import load_emulator
+from subgrid.emulator.base import ColumnEmulator
+from subgrid.emulator.files import load_for_store, require_emulator
 from subgrid.emulator.flat import FlatEmulator
 from subgrid.evaluation.floors import Predictor, mean_predictor, ridge_predictor
 from subgrid.evaluation.sections import SectionSums
@@ -37,17 +37,21 @@ class EvaluateConfig:
     """An offline evaluation.
 
     Args:
-        emulator: run folder or emulator folder.
+        emulator: run folder, emulator folder, or a published network's TorchScript file.
         data: column store.
         split: which columns.
+        variables: what a TorchScript file reads; empty for folders.
+        trust: load the TorchScript file of a folder that holds a published network.
     """
 
     emulator: str
     data: str
     split: str = "test"
+    variables: str = ""
+    trust: bool = False
 
 
-def emulator_predictor(emulator: Emulator) -> Predictor:
+def emulator_predictor(emulator: ColumnEmulator) -> Predictor:
     """The emulator on flat raw columns, (n, n_in) to (n, n_out) float64."""
     flat = FlatEmulator(emulator).eval()
 
@@ -61,8 +65,8 @@ def emulator_predictor(emulator: Emulator) -> Predictor:
 class _Scored:
     """One model's accumulators: native units, and W/m2 for the variables that have an energy meaning."""
 
-    def __init__(self, emulator: Emulator) -> None:
-        levels = emulator.grid.n_levels
+    def __init__(self, emulator: ColumnEmulator) -> None:
+        levels = emulator.levels
         self.sizes = {v.name: v.width(levels) for v in emulator.variables.targets}
         self.native, self.energy = PointwiseScores(self.sizes), PointwiseScores(self.sizes)
 
@@ -128,12 +132,13 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
         SubgridError: unreadable inputs.
     """
     out = Path(out)
-    emulator = load_emulator(config.emulator)
+    require_emulator(config.emulator)
     store = open_store(config.data)
+    emulator = load_for_store(config.emulator, store, config.variables, config.trust)
     store.require(emulator.variables)
-    if store.grid.levels != emulator.grid.n_levels:
+    if store.grid.levels != emulator.levels:
         raise SubgridError(
-            f"{config.data} has {store.grid.levels} levels, the emulator {emulator.grid.n_levels}: evaluate it on a "
+            f"{config.data} has {store.grid.levels} levels, the emulator {emulator.levels}: evaluate it on a "
             "store with its own levels"
         )
     train, split = store["train"], store[config.split]
@@ -173,7 +178,7 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
 
 
 def _score(
-    emulator: Emulator, store: ColumnStore, split: Split, predictors: dict[str, Predictor]
+    emulator: ColumnEmulator, store: ColumnStore, split: Split, predictors: dict[str, Predictor]
 ) -> tuple[dict[str, _Scored], SectionSums]:
     scored = {name: _Scored(emulator) for name in predictors}
     inputs, targets = emulator.variables.inputs, emulator.variables.targets
@@ -199,7 +204,7 @@ def _score(
     return scored, sections
 
 
-def _write_sections(path: Path, emulator: Emulator, store: ColumnStore, sections: SectionSums) -> None:
+def _write_sections(path: Path, emulator: ColumnEmulator, store: ColumnStore, sections: SectionSums) -> None:
     levels = store.grid.levels
     place = offsets(emulator.variables.targets, levels)
     found = {
