@@ -130,9 +130,9 @@ def evaluate(run: Run, words: Words = None, as_json: Json = False) -> None:
     out = results_of(run, settings.pop("out"), "evaluation")
     settings["data"] = store_of(run, settings["data"])
     scores = score(EvaluateConfig(emulator=run, **settings), out)
-    lines = [f"{'R2 on ' + scores['split']:32s} emulator   ridge    mean"]
+    lines = [f"{'R2 on ' + scores['split']:32s} " + " ".join(f"{m:>8s}" for m in scores["models"])]
     for name in scores["variables"]:
-        values = [scores["models"][m][name]["r2"] for m in ("emulator", "ridge", "mean")]
+        values = [scores["models"][m][name]["r2"] for m in scores["models"]]
         lines.append(f"{name:32s}" + " ".join("constant" if v is None else f"{v:8.4f}" for v in values))
     _say(scores, as_json, lines)
 

@@ -170,9 +170,9 @@ def store_of(run: str, given: str) -> str:
     """
     if given:
         return given
-    from subgrid.emulator.files import load_emulator
+    from subgrid.emulator.files import trained_on
 
-    found = "" if Path(run).is_file() else str(load_emulator(run).metadata.get("store", ""))
+    found = trained_on(run)
     if not found:
         raise UsageError(f"{run} does not say which store it was trained on: add data=STORE")
     return found

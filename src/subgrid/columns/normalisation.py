@@ -175,7 +175,7 @@ def _shaped(path: Path, variable: Variable, values: NDArray[np.float64], levels:
 
 def _read_rates(path: Path, levels: int) -> NDArray[np.float64]:
     try:
-        rates = np.loadtxt(path, delimiter=",", dtype=np.float64).reshape(-1)
+        rates = np.array([float(word) for word in path.read_text().replace(",", " ").split()])
     except (OSError, ValueError, UnicodeDecodeError) as error:
         raise SubgridError(f"{path} does not hold numbers set apart by commas ({error})") from error
     if len(rates) != levels or not np.all(np.isfinite(rates)) or not np.all(rates > 0):

@@ -127,6 +127,16 @@ def require_emulator(path: Path | str) -> None:
         _emulator_folder(Path(path))
 
 
+def trained_on(path: Path | str) -> str:
+    """The store that the emulator at ``path`` says it was trained on; empty if it does not say."""
+    if Path(path).is_file():
+        return ""
+    folder = _emulator_folder(Path(path))
+    description = require_format(read_json(folder / DESCRIPTION), EMULATOR, folder / DESCRIPTION)
+    metadata = description.get("metadata")
+    return str(metadata.get("store", "")) if isinstance(metadata, dict) else ""
+
+
 def load_for_store(path: Path | str, store: ColumnStore, variables: str = "", trust: bool = False) -> ColumnEmulator:
     """:func:`load` for the columns of ``store``: a TorchScript file takes its grid, its step and ClimSim's fills."""
     if not Path(path).is_file():

@@ -124,6 +124,8 @@ def energy_factors(
 def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
     """Score an emulator, the training mean and a ridge regression on a split; writes ``scores.json`` and ``sections``.
 
+    The two floors are left out where the store has no split ``train``.
+
     R2 = 1 - sum w (y - yhat)^2 / sum w (y - ybar)^2 over columns, times and levels, with w = layer mass x area /
     sampling probability and ybar the split's weighted mean per level.
 
@@ -141,13 +143,9 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
             f"{config.data} has {store.grid.levels} levels, the emulator {emulator.levels}: evaluate it on a "
             "store with its own levels"
         )
-    train, split = store["train"], store[config.split]
+    split = store[config.split]
     with only_writer(out), log_file(out, "evaluate"):
-        predictors = {
-            "emulator": emulator_predictor(emulator),
-            "ridge": ridge_predictor(emulator, train),
-            "mean": mean_predictor(emulator, train),
-        }
+        predictors = _predictors(emulator, store)
         scored, sections = _score(emulator, store, split, predictors)
         energetic = {v.name for v in emulator.variables.targets if v.energy}
         models = {name: model.result(energetic) for name, model in scored.items()}
@@ -175,6 +173,16 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
         }
         write_record(out / "scores.json", EVALUATION, scores)
         return scores
+
+
+def _predictors(emulator: ColumnEmulator, store: ColumnStore) -> dict[str, Predictor]:
+    """The emulator, and the floors where the store has columns to fit them on."""
+    found = {"emulator": emulator_predictor(emulator)}
+    if "train" not in store.split_names:
+        logger.info("evaluate: %s has no split 'train', so there are no floors beside the emulator", store.path)
+        return found
+    train = store["train"]
+    return {**found, "ridge": ridge_predictor(emulator, train), "mean": mean_predictor(emulator, train)}
 
 
 def _score(
