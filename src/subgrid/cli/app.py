@@ -50,7 +50,7 @@ data = typer.Typer(help="Columns: make them, look at them.", no_args_is_help=Tru
 app.add_typer(data, name="data")
 
 Words = Annotated[list[str] | None, typer.Argument(help="key=value settings", show_default=False)]
-Run = Annotated[str, typer.Argument(help="run folder, or emulator folder")]
+Run = Annotated[str, typer.Argument(help="run folder, emulator folder, or published TorchScript")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 
 
@@ -122,18 +122,18 @@ def evaluate(run: Run, words: Words = None, as_json: Json = False) -> None:
 
     Example: subgrid evaluate run split=test
     """
-    from subgrid.cli.verbs import evaluate_settings, store_of
+    from subgrid.cli.verbs import evaluate_settings, results_of, store_of
     from subgrid.evaluation.metrics import METRICS
     from subgrid.evaluation.offline import EvaluateConfig
     from subgrid.evaluation.offline import evaluate as score
 
     settings = evaluate_settings(words or [])
-    out = settings["out"] or str(Path(run) / "evaluation")
-    store = store_of(run, settings["data"])
-    scores = score(EvaluateConfig(run, store, settings["split"], settings["metrics"]), out)
-    lines = [f"{'R2 on ' + scores['split']:32s} emulator   ridge    mean"]
+    out = results_of(run, settings.pop("out"), "evaluation")
+    settings["data"] = store_of(run, settings["data"])
+    scores = score(EvaluateConfig(emulator=run, **settings), out)
+    lines = [f"{'R2 on ' + scores['split']:32s} " + " ".join(f"{m:>8s}" for m in scores["models"])]
     for name in scores["variables"]:
-        values = [scores["models"][m][name]["r2"] for m in ("emulator", "ridge", "mean")]
+        values = [scores["models"][m][name]["r2"] for m in scores["models"]]
         lines.append(f"{name:32s}" + " ".join("constant" if v is None else f"{v:8.4f}" for v in values))
     for name, result in scores["metrics"].items():
         lines += METRICS[name].lines(name, result)
@@ -146,12 +146,12 @@ def couple(run: Run, words: Words = None, as_json: Json = False) -> None:
 
     Example: subgrid couple run days=30 start=2002-02-01 emulator.clip_outputs=false out=run/unclipped
     """
-    from subgrid.cli.verbs import couple_settings, store_of
+    from subgrid.cli.verbs import couple_settings, results_of, store_of
     from subgrid.coupling.run import CoupleConfig
     from subgrid.coupling.run import couple as run_coupled
 
     settings = couple_settings(words or [])
-    out = settings.pop("out") or str(Path(run) / "coupled")
+    out = results_of(run, settings.pop("out"), "coupled")
     settings["data"] = store_of(run, settings["data"])
     metrics = run_coupled(CoupleConfig(emulator=run, **settings), out).metrics
     state = "finite and within bounds" if metrics["finite"] else f"unstable: {metrics['unstable']}"
@@ -173,12 +173,12 @@ def export(run: Run, words: Words = None, as_json: Json = False) -> None:
 
     Example: subgrid export run out=run/export
     """
-    from subgrid.cli.verbs import export_settings, store_of
+    from subgrid.cli.verbs import export_settings, results_of, store_of
     from subgrid.deployment.torchscript import export as export_run
 
     settings = export_settings(words or [])
-    out = settings["out"] or str(Path(run) / "export")
-    report = export_run(run, store_of(run, settings["data"]), out)
+    out = results_of(run, settings["out"], "export")
+    report = export_run(run, store_of(run, settings["data"]), out, settings["variables"], settings["trust"])
     line = (
         f"{out}/model.pt: {report['n_in']} -> {report['n_out']}, largest difference "
         f"{report['max_relative_difference']:.1e} of an output's spread"

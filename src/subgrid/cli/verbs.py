@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from subgrid.base.errors import UsageError
@@ -33,12 +34,17 @@ class TrainWords:
 
 @dataclass(frozen=True)
 class EvaluateWords:
-    """``subgrid evaluate``; an empty ``data`` is the store of the training run, an empty ``out`` RUN/evaluation."""
+    """``subgrid evaluate``; an empty ``data`` is the store of the training run, an empty ``out`` RUN/evaluation.
+
+    ``variables`` and ``trust`` are for published networks, here and below: see :func:`subgrid.emulator.load`.
+    """
 
     data: str = ""
     out: str = ""
     split: str = "test"
     metrics: str = "standard"
+    variables: str = ""
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class CoupleWords:
     keep: str = "none"
     timings: bool = True
     emulator: str = "as_trained"
+    variables: str = ""
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,8 @@ class ExportWords:
 
     data: str = ""
     out: str = ""
+    variables: str = ""
+    trust: bool = False
 
 
 def _defaults(config: type) -> dict[str, Any]:
@@ -154,6 +164,12 @@ def export_settings(words: list[str]) -> dict[str, Any]:
     return compose(ExportWords, words)
 
 
+def results_of(run: str, given: str, name: str) -> str:
+    """The folder of results: the given one, else ``name`` in the run's; beside a file, in one with the file's name."""
+    path = Path(run)
+    return given or str((path.with_suffix("") if path.is_file() else path) / name)
+
+
 def store_of(run: str, given: str) -> str:
     """The store to use: the given one, else the one that the emulator was trained on.
 
@@ -162,9 +178,9 @@ def store_of(run: str, given: str) -> str:
     """
     if given:
         return given
-    from subgrid.emulator.files import load_emulator
+    from subgrid.emulator.files import trained_on
 
-    found = str(load_emulator(run).metadata.get("store", ""))
+    found = trained_on(run)
     if not found:
         raise UsageError(f"{run} does not say which store it was trained on: add data=STORE")
     return found

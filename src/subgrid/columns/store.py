@@ -604,6 +604,11 @@ class ColumnStore:
         parts = [self[name] for name in names]
         return parts[0] if len(parts) == 1 else JoinedSplits(parts)
 
+    @property
+    def variables(self) -> list[str]:
+        """Names of all that the store holds."""
+        return list(self._array_of)
+
     def array_of(self, variable: str) -> str:
         """Name of the array that holds ``variable``; raises :class:`UsageError` if none does."""
         if variable in self._array_of:

@@ -15,7 +15,7 @@ from subgrid.base.progress import Progress
 from subgrid.columns.kaggle.layout import TARGETS, zero_weight
 from subgrid.columns.store import ColumnStore, Split
 from subgrid.columns.variables import Variable, offsets
-from subgrid.emulator.emulator import Emulator
+from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.flat import FlatEmulator
 from subgrid.physics.moisture import partitioned_tendencies
 from subgrid.scores.kaggle import PooledR2, competition_scores
@@ -27,14 +27,14 @@ REBUILT_FROM = ("state_t", "state_q0002", "state_q0003")
 Values = dict[str, NDArray[Any]]
 
 
-def missing_targets(emulator: Emulator) -> list[str]:
+def missing_targets(emulator: ColumnEmulator) -> list[str]:
     """The competition's outputs that ``emulator`` neither predicts nor allows to be rebuilt."""
     names = {v.name for v in emulator.variables.targets}
     rebuilt = set(REBUILT) if {"ptend_qn", "ptend_t"} <= names else set()
     return [name for name in TARGETS if name not in names | rebuilt]
 
 
-def require_targets(emulator: Emulator) -> None:
+def require_targets(emulator: ColumnEmulator) -> None:
     """Raise :class:`UsageError` naming the outputs of the competition that ``emulator`` cannot give."""
     missing = missing_targets(emulator)
     if missing:
@@ -44,13 +44,13 @@ def require_targets(emulator: Emulator) -> None:
         )
 
 
-def rebuilds(emulator: Emulator) -> bool:
+def rebuilds(emulator: ColumnEmulator) -> bool:
     """Whether cloud liquid and ice tendencies come from that of total cloud water."""
     return any(name not in {v.name for v in emulator.variables.targets} for name in REBUILT)
 
 
 def all_targets(
-    emulator: Emulator, flat: FlatEmulator, x: NDArray[np.float32], state: Mapping[str, NDArray[Any]]
+    emulator: ColumnEmulator, flat: FlatEmulator, x: NDArray[np.float32], state: Mapping[str, NDArray[Any]]
 ) -> NDArray[np.float64]:
     """The 368 outputs, in the competition's order, (n, channel) float64, raw SI.
 
@@ -63,7 +63,7 @@ def all_targets(
     """
     with torch.inference_mode():
         y = flat(torch.from_numpy(np.ascontiguousarray(x)))[0].double().numpy()
-    place = offsets(emulator.variables.targets, emulator.grid.n_levels)
+    place = offsets(emulator.variables.targets, emulator.levels)
     found: Values = {name: y[:, part] for name, part in place.items()}
     if rebuilds(emulator):
         t, liquid, ice = (state[name].astype(np.float64) for name in REBUILT_FROM)
@@ -73,7 +73,7 @@ def all_targets(
     return np.concatenate([found[name] for name in TARGETS], axis=1)
 
 
-def kaggle_metrics(emulator: Emulator, store: ColumnStore, split: Split, out: Path) -> dict[str, Any]:
+def kaggle_metrics(emulator: ColumnEmulator, store: ColumnStore, split: Split, out: Path) -> dict[str, Any]:
     """``r2_308``, ``r2_368`` and the R2 of each output of ``emulator`` on ``split``.
 
     The truth is that of the competition, cloud liquid and ice each for itself, also where they are rebuilt from their

@@ -9,7 +9,7 @@ from typing import Any
 
 from subgrid.base.errors import unknown_name
 from subgrid.columns.store import ColumnStore, Split
-from subgrid.emulator.emulator import Emulator
+from subgrid.emulator.base import ColumnEmulator
 from subgrid.evaluation.kaggle import kaggle_metrics
 
 #: The scores that every evaluation has; as a choice it adds nothing.
@@ -31,7 +31,7 @@ class MetricSet:
         lines: what a terminal shows of the result, from the set's name and the result.
     """
 
-    score: Callable[[Emulator, ColumnStore, Split, Path], dict[str, Any]]
+    score: Callable[[ColumnEmulator, ColumnStore, Split, Path], dict[str, Any]]
     lines: Callable[[str, dict[str, Any]], list[str]] = plain_lines
 
 

@@ -21,8 +21,8 @@ from subgrid.base.progress import Progress
 from subgrid.base.provenance import versions
 from subgrid.columns.store import ColumnStore, Split, open_store
 from subgrid.columns.variables import VariableSet, offsets, profiles, quantities
-from subgrid.emulator.emulator import Emulator
-from subgrid.emulator.files import load_emulator
+from subgrid.emulator.base import ColumnEmulator
+from subgrid.emulator.files import load_for_store, require_emulator
 from subgrid.emulator.flat import FlatEmulator
 from subgrid.evaluation.floors import Predictor, mean_predictor, ridge_predictor
 from subgrid.evaluation.metrics import METRICS, STANDARD, chosen
@@ -38,19 +38,23 @@ class EvaluateConfig:
     """An offline evaluation.
 
     Args:
-        emulator: run folder or emulator folder.
+        emulator: run folder, emulator folder, or a published network's TorchScript file.
         data: column store.
         split: which columns.
         metrics: comma list of further sets of metrics (see :mod:`subgrid.evaluation.metrics`).
+        variables: what a TorchScript file reads; empty for folders.
+        trust: load the TorchScript file of a folder that holds a published network.
     """
 
     emulator: str
     data: str
     split: str = "test"
     metrics: str = STANDARD
+    variables: str = ""
+    trust: bool = False
 
 
-def emulator_predictor(emulator: Emulator) -> Predictor:
+def emulator_predictor(emulator: ColumnEmulator) -> Predictor:
     """The emulator on flat raw columns, (n, n_in) to (n, n_out) float64."""
     flat = FlatEmulator(emulator).eval()
 
@@ -64,8 +68,8 @@ def emulator_predictor(emulator: Emulator) -> Predictor:
 class _Scored:
     """One model's accumulators: native units, and W/m2 for the variables that have an energy meaning."""
 
-    def __init__(self, emulator: Emulator) -> None:
-        levels = emulator.grid.n_levels
+    def __init__(self, emulator: ColumnEmulator) -> None:
+        levels = emulator.levels
         self.sizes = {v.name: v.width(levels) for v in emulator.variables.targets}
         self.native, self.energy = PointwiseScores(self.sizes), PointwiseScores(self.sizes)
 
@@ -123,6 +127,8 @@ def energy_factors(
 def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
     """Score an emulator, the training mean and a ridge regression on a split; writes ``scores.json`` and ``sections``.
 
+    The two floors are left out where the store has no split ``train``.
+
     R2 = 1 - sum w (y - yhat)^2 / sum w (y - ybar)^2 over columns, times and levels, with w = layer mass x area /
     sampling probability and ybar the split's weighted mean per level.
 
@@ -131,21 +137,18 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
         SubgridError: unreadable inputs.
     """
     out, further = Path(out), chosen(config.metrics)
-    emulator = load_emulator(config.emulator)
+    require_emulator(config.emulator)
     store = open_store(config.data)
+    emulator = load_for_store(config.emulator, store, config.variables, config.trust)
     store.require(emulator.variables)
-    if store.grid.levels != emulator.grid.n_levels:
+    if store.grid.levels != emulator.levels:
         raise SubgridError(
-            f"{config.data} has {store.grid.levels} levels, the emulator {emulator.grid.n_levels}: evaluate it on a "
+            f"{config.data} has {store.grid.levels} levels, the emulator {emulator.levels}: evaluate it on a "
             "store with its own levels"
         )
-    train, split = store["train"], store[config.split]
+    split = store[config.split]
     with only_writer(out), log_file(out, "evaluate"):
-        predictors = {
-            "emulator": emulator_predictor(emulator),
-            "ridge": ridge_predictor(emulator, train),
-            "mean": mean_predictor(emulator, train),
-        }
+        predictors = _predictors(emulator, store)
         scored, sections = _score(emulator, store, split, predictors)
         energetic = {v.name for v in emulator.variables.targets if v.energy}
         models = {name: model.result(energetic) for name, model in scored.items()}
@@ -176,8 +179,18 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
         return scores
 
 
+def _predictors(emulator: ColumnEmulator, store: ColumnStore) -> dict[str, Predictor]:
+    """The emulator, and the floors where the store has columns to fit them on."""
+    found = {"emulator": emulator_predictor(emulator)}
+    if "train" not in store.split_names:
+        logger.info("evaluate: %s has no split 'train', so there are no floors beside the emulator", store.path)
+        return found
+    train = store["train"]
+    return {**found, "ridge": ridge_predictor(emulator, train), "mean": mean_predictor(emulator, train)}
+
+
 def _score(
-    emulator: Emulator, store: ColumnStore, split: Split, predictors: dict[str, Predictor]
+    emulator: ColumnEmulator, store: ColumnStore, split: Split, predictors: dict[str, Predictor]
 ) -> tuple[dict[str, _Scored], SectionSums]:
     scored = {name: _Scored(emulator) for name in predictors}
     inputs, targets = emulator.variables.inputs, emulator.variables.targets
@@ -203,7 +216,7 @@ def _score(
     return scored, sections
 
 
-def _write_sections(path: Path, emulator: Emulator, store: ColumnStore, sections: SectionSums) -> None:
+def _write_sections(path: Path, emulator: ColumnEmulator, store: ColumnStore, sections: SectionSums) -> None:
     levels = store.grid.levels
     place = offsets(emulator.variables.targets, levels)
     found = {

@@ -8,11 +8,11 @@ import xarray as xr
 
 from subgrid.base.errors import UsageError
 from subgrid.columns.variables import offsets
-from subgrid.emulator.emulator import Emulator
+from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.flat import FlatEmulator
 
 
-def predict(emulator: Emulator, columns: xr.Dataset) -> xr.Dataset:
+def predict(emulator: ColumnEmulator, columns: xr.Dataset) -> xr.Dataset:
     """Tendencies and fluxes of ``columns``.
 
     Args:
@@ -30,7 +30,7 @@ def predict(emulator: Emulator, columns: xr.Dataset) -> xr.Dataset:
     missing = [v.name for v in inputs if v.name not in columns]
     if missing:
         raise UsageError(f"predict: the dataset lacks {', '.join(missing)}")
-    levels = emulator.grid.n_levels
+    levels = emulator.levels
     if columns.sizes.get("level", levels) != levels:
         raise UsageError(f"predict: the dataset has {columns.sizes['level']} levels, the emulator {levels}")
     for variable in inputs:

@@ -23,8 +23,9 @@ from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import provenance
 from subgrid.columns.loader import ColumnLoader
+from subgrid.columns.normalisation import with_fill
 from subgrid.columns.store import ColumnStore, open_store
-from subgrid.columns.variables import variable_set
+from subgrid.columns.variables import VariableSet, variable_set
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.emulator.emulator import Emulator, build_emulator
 from subgrid.emulator.files import load_emulator, save_emulator
@@ -219,6 +220,8 @@ def _decisive(held: dict[str, Any]) -> dict[str, Any]:
     known = {f.name for f in fields(RecipeConfig)}
     if known >= set(found["recipe_settings"]) and found["recipe"] in recipe_names():
         found["recipe_settings"] = asdict(recipe(found["recipe"], **found["recipe_settings"]).config)
+    if isinstance(found["emulator"], dict):  # None in a config that left it to its variable set
+        found["emulator"] = {**asdict(EmulatorConfig()), **found["emulator"]}
     return {k: v for k, v in found.items() if k not in ("log_every", "checkpoint_every")}
 
 
@@ -229,7 +232,7 @@ def prepare(config: TrainConfig, store: ColumnStore) -> tuple[Emulator, Recipe]:
     torch.manual_seed(config.seed)
     emulator = build_emulator(
         config.architecture,
-        store.variable_set(config.variables),
+        _variables(config, store),
         store.grid.vertical,
         store.spec.time_step,
         config.emulator,
@@ -238,6 +241,13 @@ def prepare(config: TrainConfig, store: ColumnStore) -> tuple[Emulator, Recipe]:
     )
     fit_transforms(emulator, *(store[name] for name in training_splits(config, store)))
     return emulator, chosen
+
+
+def _variables(config: TrainConfig, store: ColumnStore) -> VariableSet:
+    """The variable set; for the published normalisation with the fill that its statistics count in."""
+    found = store.variable_set(config.variables)
+    assert config.emulator is not None  # set by the config itself
+    return with_fill(found, store.variables) if config.emulator.normalization == "official" else found
 
 
 def _require_splits(config: TrainConfig, store: ColumnStore, batch: int) -> None:
@@ -322,6 +332,7 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
     task.load_state_dict(read_checkpoint(checkpoints / "best.ckpt")["state_dict"])
     emulator = task.emulator.cpu().eval()
     emulator.metadata = {
+        **emulator.metadata,
         "weights": "best epoch by validation loss",
         "seed": config.seed,
         "recipe": config.recipe,
