@@ -123,17 +123,20 @@ def evaluate(run: Run, words: Words = None, as_json: Json = False) -> None:
     Example: subgrid evaluate run split=test
     """
     from subgrid.cli.verbs import evaluate_settings, store_of
+    from subgrid.evaluation.metrics import METRICS
     from subgrid.evaluation.offline import EvaluateConfig
     from subgrid.evaluation.offline import evaluate as score
 
     settings = evaluate_settings(words or [])
     out = settings["out"] or str(Path(run) / "evaluation")
     store = store_of(run, settings["data"])
-    scores = score(EvaluateConfig(emulator=run, data=store, split=settings["split"]), out)
+    scores = score(EvaluateConfig(run, store, settings["split"], settings["metrics"]), out)
     lines = [f"{'R2 on ' + scores['split']:32s} emulator   ridge    mean"]
     for name in scores["variables"]:
         values = [scores["models"][m][name]["r2"] for m in ("emulator", "ridge", "mean")]
         lines.append(f"{name:32s}" + " ".join("constant" if v is None else f"{v:8.4f}" for v in values))
+    for name, result in scores["metrics"].items():
+        lines += METRICS[name].lines(name, result)
     _say(scores, as_json, lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -37,6 +38,7 @@ class EvaluateWords:
     data: str = ""
     out: str = ""
     split: str = "test"
+    metrics: str = "standard"
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,13 @@ def couple_settings(words: list[str]) -> dict[str, Any]:
 
 def evaluate_settings(words: list[str]) -> dict[str, Any]:
     """Words of ``subgrid evaluate``."""
-    return compose(EvaluateWords, words)
+    from subgrid.evaluation.metrics import chosen
+
+    # A comma list, which Hydra's grammar keeps for sweeps, as one text.
+    quoted = [re.sub(r"^metrics=([\w ]+(?:,[\w ]+)+)$", r"metrics='\1'", word) for word in words]
+    settings = compose(EvaluateWords, quoted)
+    chosen(settings["metrics"])
+    return settings
 
 
 def export_settings(words: list[str]) -> dict[str, Any]:

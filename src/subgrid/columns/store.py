@@ -45,6 +45,8 @@ from subgrid.columns.statistics import ChannelStatistics
 from subgrid.columns.variables import Variable, VariableSet, channel_labels, offsets, variable_set
 
 BLOCK = 16384
+#: What a store is being made of, in the partial folder of one that is not finished.
+SETTINGS_FILE = "settings.json"
 #: 1-D arrays that every split carries beside its (sample, channel) arrays.
 MARKS: dict[str, np.dtype[Any]] = {
     "time": np.dtype("<i8"),
@@ -52,6 +54,7 @@ MARKS: dict[str, np.dtype[Any]] = {
     "weight": np.dtype("<f4"),
 }
 TIME_UNITS = "seconds since 1970-01-01"
+CALENDAR = "proleptic_gregorian"
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class StoreSpec:
         host: name of the model that the columns come from.
         provenance: how the store was made (JSON-able).
         block: samples per chunk file.
+        calendar: of the times, by its CF name.
     """
 
     grid: ColumnGrid
@@ -73,6 +77,15 @@ class StoreSpec:
     host: str
     provenance: Mapping[str, Any]
     block: int = BLOCK
+    calendar: str = CALENDAR
+
+    def widths(self) -> dict[str, int]:
+        """Number of channels of each (sample, channel) array."""
+        return {name: sum(v.width(self.grid.levels) for v in group) for name, group in self.arrays.items()}
+
+    def dtypes(self) -> dict[str, np.dtype[Any]]:
+        """Type of every array of a split."""
+        return {**{name: np.dtype("<f4") for name in self.arrays}, **MARKS}
 
     def attributes(self) -> dict[str, Any]:
         """The root attributes of the Zarr group."""
@@ -81,6 +94,7 @@ class StoreSpec:
             "host": self.host,
             "time_step": self.time_step,
             "block": self.block,
+            "calendar": self.calendar,
             "grid": self.grid.to_dict(),
             "arrays": {name: [v.to_dict() for v in variables] for name, variables in self.arrays.items()},
             "provenance": dict(self.provenance),
@@ -109,12 +123,14 @@ class StoreSpec:
                 host=str(attributes["host"]),
                 provenance=dict(attributes["provenance"]),
                 block=block,
+                calendar=str(attributes.get("calendar", CALENDAR)),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SubgridError) as error:
             raise SubgridError(f"{path}: damaged store description ({error!r}); make the store again") from error
 
 
-def _chunk_file(folder: Path, array: str, block: int, dimensions: int) -> Path:
+def chunk_file(folder: Path, array: str, block: int, dimensions: int) -> Path:
+    """The file of one block of an array of the split ``folder``; ``dimensions`` is 1 for a mark, else 2."""
     return folder / array / "c" / str(block) / "0" if dimensions == 2 else folder / array / "c" / str(block)
 
 
@@ -123,10 +139,7 @@ class _SplitWriter:
 
     def __init__(self, folder: Path, spec: StoreSpec) -> None:
         self.folder, self.spec = folder, spec
-        levels = spec.grid.levels
-        self.dtypes: dict[str, np.dtype[Any]] = {name: np.dtype("<f4") for name in spec.arrays}
-        self.widths = {name: sum(v.width(levels) for v in variables) for name, variables in spec.arrays.items()}
-        self.dtypes.update(MARKS)
+        self.dtypes, self.widths = spec.dtypes(), spec.widths()
         self.blocks = 0
         self.pending: dict[str, list[NDArray[Any]]] = {name: [] for name in self.dtypes}
         self.pending_rows = 0
@@ -165,13 +178,7 @@ class _SplitWriter:
             self.pending[name] = [rest]
             if name in self.statistics:
                 self.statistics[name] = self.statistics[name].merge(ChannelStatistics.of(block))
-            if len(block) < self.spec.block:
-                fill = [(0, self.spec.block - len(block))] + [(0, 0)] * (block.ndim - 1)
-                block = np.pad(block, fill)
-            target = _chunk_file(self.folder, name, self.blocks, block.ndim)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as handle:
-                handle.write(np.ascontiguousarray(block).data)
+            write_chunk(self.folder, self.spec, name, self.blocks, block)
         self.blocks += 1
         self.pending_rows -= rows
 
@@ -197,54 +204,89 @@ class _SplitWriter:
             self.statistics[name] = ChannelStatistics.from_arrays(arrays)
 
     def finish(self) -> None:
-        import zarr
-
         samples = self.samples
         if self.pending_rows:
             self._flush(self.pending_rows)
-        group = zarr.open_group(self.folder, mode="a", zarr_format=3)
-        group.update_attributes({"samples": samples})
-        for name, dtype in self.dtypes.items():
-            two = name in self.widths
-            shape = (samples, self.widths[name]) if two else (samples,)
-            chunks = (self.spec.block, *shape[1:])
-            attributes: dict[str, Any] = (
-                {"units": TIME_UNITS, "calendar": "proleptic_gregorian"} if name == "time" else {}
-            )
-            # Left by a kill in here; the chunks beside it stay.
-            (self.folder / name / "zarr.json").unlink(missing_ok=True)
-            group.create_array(
-                name,
-                shape=shape,
-                chunks=chunks,
-                dtype=dtype,
-                compressors=None,
-                fill_value=0,
-                dimension_names=("sample", f"{name}_channel") if two else ("sample",),
-                attributes=attributes,
-            )
-            if two:
-                self._finish_labels(group, name)
+        finish_split(self.folder, self.spec, samples, self.statistics)
 
-    def _finish_labels(self, group: Any, name: str) -> None:
-        labels = channel_labels(self.spec.arrays[name], self.spec.grid.levels)
-        channel = group.create_array(
-            f"{name}_channel",
-            shape=(len(labels),),
-            dtype=f"<U{max(map(len, labels), default=1)}",
+
+def write_chunk(folder: Path, spec: StoreSpec, array: str, block: int, rows: NDArray[Any]) -> None:
+    """Write the ``rows`` of one block of an array of the split ``folder``; a short block is filled with zeros."""
+    if len(rows) < spec.block:
+        rows = np.pad(rows, [(0, spec.block - len(rows))] + [(0, 0)] * (rows.ndim - 1))
+    target = chunk_file(folder, array, block, rows.ndim)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as handle:
+        handle.write(np.ascontiguousarray(rows).data)
+
+
+def finish_split(folder: Path, spec: StoreSpec, samples: int, statistics: Mapping[str, ChannelStatistics]) -> None:
+    """Describe the split ``folder``, whose chunks are all written: its arrays, labels and statistics."""
+    import zarr
+
+    widths = spec.widths()
+    group = zarr.open_group(folder, mode="a", zarr_format=3)
+    group.update_attributes({"samples": samples})
+    for name, dtype in spec.dtypes().items():
+        two = name in widths
+        shape = (samples, widths[name]) if two else (samples,)
+        # Left by a kill in here; the chunks beside it stay.
+        (folder / name / "zarr.json").unlink(missing_ok=True)
+        group.create_array(
+            name,
+            shape=shape,
+            chunks=(spec.block, *shape[1:]),
+            dtype=dtype,
+            compressors=None,
+            fill_value=0,
+            dimension_names=("sample", f"{name}_channel") if two else ("sample",),
+            attributes={"units": TIME_UNITS, "calendar": spec.calendar} if name == "time" else {},
+        )
+        if two:
+            labels = channel_labels(spec.arrays[name], spec.grid.levels)
+            _write_labels(group, name, labels, statistics[name])
+
+
+def _write_labels(group: Any, name: str, labels: list[str], statistics: ChannelStatistics) -> None:
+    channel = group.create_array(
+        f"{name}_channel",
+        shape=(len(labels),),
+        dtype=f"<U{max(map(len, labels), default=1)}",
+        dimension_names=(f"{name}_channel",),
+        overwrite=True,
+    )
+    channel[:] = np.asarray(labels)
+    for field, values in statistics.summary().items():
+        array = group.create_array(
+            f"{name}_{field}",
+            shape=values.shape,
+            dtype=np.float64,
             dimension_names=(f"{name}_channel",),
             overwrite=True,
         )
-        channel[:] = np.asarray(labels)
-        for field, values in self.statistics[name].summary().items():
-            array = group.create_array(
-                f"{name}_{field}",
-                shape=values.shape,
-                dtype=np.float64,
-                dimension_names=(f"{name}_channel",),
-                overwrite=True,
-            )
-            array[:] = values
+        array[:] = values
+
+
+def finish_store(path: Path, spec: StoreSpec, splits: Iterable[str], scaffolding: Iterable[str]) -> ColumnStore:
+    """Describe the store whose splits are finished in the partial folder of ``path``, rename it there and open it.
+
+    ``scaffolding`` are the files and folders that served its making and are removed once it is in place.
+    """
+    import zarr
+
+    folder = partial_path(path)
+    with writable(folder):
+        root = zarr.open_group(folder, mode="a", zarr_format=3)
+        root.update_attributes({**spec.attributes(), "splits": sorted(splits)})
+        remove_leftovers(folder)
+    replace_folder(folder, path)
+    # Only now: a kill before the rename must find them.
+    for made in scaffolding:
+        if (path / made).is_dir():
+            shutil.rmtree(path / made)
+        else:
+            (path / made).unlink(missing_ok=True)
+    return open_store(path)
 
 
 def require_finite(
@@ -292,7 +334,7 @@ class StoreWriter:
 
     def _begin_or_resume(self) -> None:
         settings = json.loads(json.dumps(self.spec.attributes()))
-        described = self.folder / "settings.json"
+        described = self.folder / SETTINGS_FILE
         if described.exists() and self._checkpoint_file.exists():
             if read_json(described) != settings:
                 raise SubgridError(
@@ -338,19 +380,10 @@ class StoreWriter:
 
     def finish(self) -> ColumnStore:
         """Write the metadata, rename the store into place and open it."""
-        import zarr
-
         with writable(self.folder):
             for split in self.splits.values():
                 split.finish()
-            root = zarr.open_group(self.folder, mode="a", zarr_format=3)
-            root.update_attributes({**self.spec.attributes(), "splits": sorted(self.splits)})
-            remove_leftovers(self.folder)
-        replace_folder(self.folder, self.path)
-        # Only now: a kill before the rename must find them.
-        for made in (self._checkpoint_file.name, "settings.json"):
-            (self.path / made).unlink(missing_ok=True)
-        return open_store(self.path)
+        return finish_store(self.path, self.spec, self.splits, (self._checkpoint_file.name, SETTINGS_FILE))
 
 
 class Split:
@@ -392,7 +425,7 @@ class Split:
         marks = array in MARKS
         dtype = MARKS[array] if marks else np.dtype("<f4")
         shape = (self.block,) if marks else (self.block, self.width(array))
-        path = _chunk_file(self.folder, array, block, len(shape))
+        path = chunk_file(self.folder, array, block, len(shape))
         # A short last block is a full one on disk, for which `out` has no room.
         direct = out is not None and out.shape == shape and out.dtype == dtype and out.flags.c_contiguous
         values: NDArray[Any] = out if out is not None and direct else np.empty(shape, dtype)
@@ -594,8 +627,8 @@ class ColumnStore:
             splits[name] = {
                 "samples": split.samples,
                 "blocks": split.blocks,
-                "first": str(np.datetime64(int(time.min()), "s")) if split.samples else None,
-                "last": str(np.datetime64(int(time.max()), "s")) if split.samples else None,
+                "first": date_text(int(time.min()), self.spec.calendar) if split.samples else None,
+                "last": date_text(int(time.max()), self.spec.calendar) if split.samples else None,
             }
         return {
             "path": str(self.path),
@@ -609,6 +642,15 @@ class ColumnStore:
             "bytes": folder_bytes(self.path),
             "provenance": dict(self.spec.provenance),
         }
+
+
+def date_text(seconds: int, calendar: str) -> str:
+    """The date of a time of the store (:data:`TIME_UNITS`), such as ``0001-02-01T00:20:00``."""
+    if calendar == CALENDAR:
+        return str(np.datetime64(seconds, "s"))
+    import cftime
+
+    return str(cftime.num2date(seconds, TIME_UNITS, calendar).isoformat())
 
 
 def _zarr_json(folder: Path) -> dict[str, Any]:
@@ -628,7 +670,7 @@ def _check_files(split: Split) -> None:
     for name, row_bytes in arrays.items():
         expected = split.block * row_bytes
         for block in range(split.blocks):
-            path = _chunk_file(split.folder, name, block, 1 if name in MARKS else 2)
+            path = chunk_file(split.folder, name, block, 1 if name in MARKS else 2)
             try:
                 size = os.stat(path).st_size  # noqa: PTH116 - a hot loop over many files
             except FileNotFoundError as error:

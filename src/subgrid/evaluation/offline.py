@@ -25,6 +25,7 @@ from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.files import load_emulator
 from subgrid.emulator.flat import FlatEmulator
 from subgrid.evaluation.floors import Predictor, mean_predictor, ridge_predictor
+from subgrid.evaluation.metrics import METRICS, STANDARD, chosen
 from subgrid.evaluation.sections import SectionSums
 from subgrid.physics.column import layer_mass, wind_speed
 from subgrid.scores.pointwise import PointwiseScores, channel_weights
@@ -40,11 +41,13 @@ class EvaluateConfig:
         emulator: run folder or emulator folder.
         data: column store.
         split: which columns.
+        metrics: comma list of further sets of metrics (see :mod:`subgrid.evaluation.metrics`).
     """
 
     emulator: str
     data: str
     split: str = "test"
+    metrics: str = STANDARD
 
 
 def emulator_predictor(emulator: Emulator) -> Predictor:
@@ -127,7 +130,7 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
         UsageError: the store lacks a variable or split.
         SubgridError: unreadable inputs.
     """
-    out = Path(out)
+    out, further = Path(out), chosen(config.metrics)
     emulator = load_emulator(config.emulator)
     store = open_store(config.data)
     store.require(emulator.variables)
@@ -164,6 +167,7 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
                 for v in emulator.variables.targets
             },
             "models": models,
+            "metrics": {name: METRICS[name].score(emulator, store, split, out) for name in further},
             "emulator": str(config.emulator),
             "data": str(config.data),
             "versions": versions(),
