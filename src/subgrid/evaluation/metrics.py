@@ -10,6 +10,7 @@ from typing import Any
 from subgrid.base.errors import unknown_name
 from subgrid.columns.store import ColumnStore, Split
 from subgrid.emulator.base import ColumnEmulator
+from subgrid.evaluation.climsim import climsim_lines, climsim_metrics
 from subgrid.evaluation.kaggle import kaggle_metrics
 
 #: The scores that every evaluation has; as a choice it adds nothing.
@@ -35,7 +36,10 @@ class MetricSet:
     lines: Callable[[str, dict[str, Any]], list[str]] = plain_lines
 
 
-METRICS: dict[str, MetricSet] = {"kaggle": MetricSet(kaggle_metrics)}
+METRICS: dict[str, MetricSet] = {
+    "climsim": MetricSet(climsim_metrics, climsim_lines),
+    "kaggle": MetricSet(kaggle_metrics),
+}
 
 
 def chosen(names: str) -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -20,14 +19,14 @@ from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import versions
 from subgrid.columns.store import ColumnStore, Split, open_store
-from subgrid.columns.variables import VariableSet, offsets, profiles, quantities
+from subgrid.columns.variables import offsets, profiles
 from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.files import load_for_store, require_emulator
-from subgrid.emulator.flat import FlatEmulator
+from subgrid.evaluation.energy import air_mass, energy_factors
 from subgrid.evaluation.floors import Predictor, mean_predictor, ridge_predictor
 from subgrid.evaluation.metrics import METRICS, STANDARD, chosen
+from subgrid.evaluation.predict import emulator_predictor
 from subgrid.evaluation.sections import SectionSums
-from subgrid.physics.column import layer_mass, wind_speed
 from subgrid.scores.pointwise import PointwiseScores, channel_weights
 
 logger = logging.getLogger("subgrid")
@@ -52,17 +51,6 @@ class EvaluateConfig:
     metrics: str = STANDARD
     variables: str = ""
     trust: bool = False
-
-
-def emulator_predictor(emulator: ColumnEmulator) -> Predictor:
-    """The emulator on flat raw columns, (n, n_in) to (n, n_out) float64."""
-    flat = FlatEmulator(emulator).eval()
-
-    def predict(x: NDArray[np.float32]) -> NDArray[np.float64]:
-        with torch.inference_mode():
-            return flat(torch.from_numpy(x))[0].double().numpy()
-
-    return predict
 
 
 class _Scored:
@@ -94,34 +82,6 @@ class _Scored:
                 entry[f"{key}_energy"] = watts[key] if name in energetic else None
             found[name] = entry
         return found
-
-
-def energy_factors(
-    variables: VariableSet, x: NDArray[np.float32], mass: NDArray[np.float64], channels: int
-) -> NDArray[np.float64]:
-    """What turns each output channel of raw columns ``x`` (n, n_in) into W/m2, (n, channel).
-
-    ``cp m`` for heating, ``Lv m`` for moistening, ``Lv`` or ``Lv rho_water`` for precipitation, the speed of the input
-    wind times ``m`` for its tendencies (prediction and truth share one weight), 1 for fluxes; m is each layer's mass.
-    """
-    physics, levels = variables.physics, mass.shape[1]
-    by_energy: dict[str, Any] = {
-        "temperature": physics.cp * mass,
-        "water": physics.Lv * mass,
-        "water_depth": physics.Lv * physics.rho_water,
-    }
-    if any(v.energy == "wind" for v in variables.targets):
-        place = quantities(variables.inputs, levels)
-        u, v = (x[:, place[name]].astype(np.float64) for name in ("u_wind", "v_wind"))
-        by_energy["wind"] = wind_speed(u, v) * mass
-    factor = np.ones((len(mass), channels))
-    for name, part in offsets(variables.targets, levels).items():
-        variable = next(v for v in variables.targets if v.name == name)
-        if variable.kind == "scalar" and variable.energy == "water":
-            factor[:, part] = physics.Lv
-        elif variable.energy in by_energy:
-            factor[:, part] = by_energy[variable.energy]
-    return factor
 
 
 def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
@@ -194,7 +154,6 @@ def _score(
 ) -> tuple[dict[str, _Scored], SectionSums]:
     scored = {name: _Scored(emulator) for name in predictors}
     inputs, targets = emulator.variables.inputs, emulator.variables.targets
-    pressure = quantities(inputs, store.grid.levels)["surface_pressure"].start
     rows, row_of = np.unique(store.grid.latitude.round(6), return_inverse=True)
     channels = sum(v.width(store.grid.levels) for v in targets)
     sections = SectionSums(len(rows), channels)
@@ -203,9 +162,8 @@ def _score(
             x = split.read_variables(inputs, block)
             truth = split.read_variables(targets, block).astype(np.float64)
             weight = split.read("weight", block).astype(np.float64)
-            thickness = store.grid.vertical.layer_thickness(x[:, pressure].astype(np.float64))
-            mass = np.asarray(layer_mass(thickness, emulator.variables.physics.gravity))
-            factor = energy_factors(emulator.variables, x, mass, channels)
+            mass = air_mass(emulator.variables, x, store.grid.vertical)
+            factor = energy_factors(emulator.variables, x, mass)
             for name, predict in predictors.items():
                 prediction = predict(x)
                 scored[name].update(prediction, truth, weight, mass, factor)

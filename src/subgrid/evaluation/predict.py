@@ -1,15 +1,28 @@
-"""Labelled prediction: an xarray dataset of raw columns in, tendencies and fluxes out."""
+"""Prediction: flat raw columns to flat outputs, or an xarray dataset of columns to one of tendencies and fluxes."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 
 from subgrid.base.errors import UsageError
 from subgrid.columns.variables import offsets
 from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.flat import FlatEmulator
+from subgrid.evaluation.floors import Predictor
+
+
+def emulator_predictor(emulator: ColumnEmulator) -> Predictor:
+    """The emulator on flat raw columns, (n, n_in) to (n, n_out) float64."""
+    flat = FlatEmulator(emulator).eval()
+
+    def predict(x: NDArray[np.float32]) -> NDArray[np.float64]:
+        with torch.inference_mode():
+            return flat(torch.from_numpy(x))[0].double().numpy()
+
+    return predict
 
 
 def predict(emulator: ColumnEmulator, columns: xr.Dataset) -> xr.Dataset:
