@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from subgrid.base.arrays import read_arrays, write_arrays
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.base.files import (
+    folder_bytes,
     make_folder,
     partial_path,
     read_json,
@@ -40,6 +41,7 @@ from subgrid.base.files import (
     write_file,
 )
 from subgrid.base.formats import STORE, VERSIONS, mark, require_format
+from subgrid.base.places import MissingError, Place, RemotePath, file_sizes, lists_files, place, read_into
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.statistics import ChannelStatistics
 from subgrid.columns.variables import Variable, VariableSet, channel_labels, offsets, variable_set
@@ -87,7 +89,7 @@ class StoreSpec:
         }
 
     @classmethod
-    def from_attributes(cls, attributes: Mapping[str, Any], path: Path) -> StoreSpec:
+    def from_attributes(cls, attributes: Mapping[str, Any], path: Place) -> StoreSpec:
         """Read back :meth:`attributes`, refusing what is not a store or of another format."""
         require_format(attributes, STORE, path)
         try:
@@ -114,8 +116,9 @@ class StoreSpec:
             raise SubgridError(f"{path}: damaged store description ({error!r}); make the store again") from error
 
 
-def _chunk_file(folder: Path, array: str, block: int, dimensions: int) -> Path:
-    return folder / array / "c" / str(block) / "0" if dimensions == 2 else folder / array / "c" / str(block)
+def _chunk_name(array: str, block: int, dimensions: int) -> str:
+    """The file of one block of ``array``, relative to the folder of its split."""
+    return f"{array}/c/{block}/0" if dimensions == 2 else f"{array}/c/{block}"
 
 
 class _SplitWriter:
@@ -168,7 +171,7 @@ class _SplitWriter:
             if len(block) < self.spec.block:
                 fill = [(0, self.spec.block - len(block))] + [(0, 0)] * (block.ndim - 1)
                 block = np.pad(block, fill)
-            target = _chunk_file(self.folder, name, self.blocks, block.ndim)
+            target = self.folder / _chunk_name(name, self.blocks, block.ndim)
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as handle:
                 handle.write(np.ascontiguousarray(block).data)
@@ -386,19 +389,20 @@ class Split:
     def read(self, array: str, block: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """One block of one array, (rows, channel) or (rows,), with a single ``readinto``; into ``out`` if it is given.
 
+        A block that is not on this machine is fetched whole.
+
         Raises:
             SubgridError: the file is absent, truncated, or holds NaN or infinity.
         """
         marks = array in MARKS
         dtype = MARKS[array] if marks else np.dtype("<f4")
         shape = (self.block,) if marks else (self.block, self.width(array))
-        path = _chunk_file(self.folder, array, block, len(shape))
+        path = self.folder / _chunk_name(array, block, len(shape))
         # A short last block is a full one on disk, for which `out` has no room.
         direct = out is not None and out.shape == shape and out.dtype == dtype and out.flags.c_contiguous
         values: NDArray[Any] = out if out is not None and direct else np.empty(shape, dtype)
         try:
-            with path.open("rb", buffering=0) as handle:
-                got = handle.readinto(values.data)
+            got = read_into(path, values)
         except FileNotFoundError as error:
             raise SubgridError(f"{path} is missing: the store is incomplete; make it again") from error
         if got != values.nbytes:
@@ -420,7 +424,7 @@ class Split:
         import zarr
 
         try:
-            group = zarr.open_group(self.folder, mode="r")
+            group = zarr.open_group(str(self.folder), mode="r")
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise SubgridError(f"{self.folder}: damaged description ({error!r}); make the store again") from error
         found = {}
@@ -538,7 +542,7 @@ class JoinedSplits:
 class ColumnStore:
     """A finished store: grid, variables, provenance and splits. Open one with :func:`open_store`."""
 
-    def __init__(self, path: Path, spec: StoreSpec, split_names: list[str]) -> None:
+    def __init__(self, path: Place, spec: StoreSpec, split_names: list[str]) -> None:
         self.path, self.spec, self.split_names = path, spec, split_names
         self._array_of = {v.name: name for name, group in [*spec.arrays.items()][::-1] for v in group}
 
@@ -546,6 +550,18 @@ class ColumnStore:
     def grid(self) -> ColumnGrid:
         """The columns' grid."""
         return self.spec.grid
+
+    def local(self) -> Path:
+        """The store's folder, for what is read from a folder alone (restarts, the control run).
+
+        Raises:
+            UsageError: the store is not on this machine.
+        """
+        if isinstance(self.path, RemotePath):
+            raise UsageError(
+                f"{self.path} is not on this machine: copy it first, `subgrid data copy {self.path} {self.path.name}`"
+            )
+        return self.path
 
     def __getitem__(self, split: str) -> Split:
         """The split called ``split``; raises :class:`UsageError` if there is none."""
@@ -585,8 +601,6 @@ class ColumnStore:
 
     def info(self) -> dict[str, Any]:
         """A JSON-able summary: what ``subgrid data info`` prints."""
-        from subgrid.base.files import folder_bytes
-
         splits = {}
         for name in self.split_names:
             split = self[name]
@@ -606,45 +620,70 @@ class ColumnStore:
             "levels": self.grid.levels,
             "arrays": {name: [v.name for v in variables] for name, variables in self.spec.arrays.items()},
             "splits": splits,
-            "bytes": folder_bytes(self.path),
+            "bytes": self.bytes(),
             "provenance": dict(self.spec.provenance),
         }
 
+    def bytes(self) -> int:
+        """Size of all files; of the blocks alone where the place does not say."""
+        if isinstance(self.path, Path):
+            return folder_bytes(self.path)
+        if lists_files(self.path):
+            return sum(size or 0 for size in file_sizes(self.path).values())
+        return sum(sum(_expected_files(self[name]).values()) for name in self.split_names)
 
-def _zarr_json(folder: Path) -> dict[str, Any]:
+
+def _zarr_json(folder: Place) -> dict[str, Any]:
     path = folder / "zarr.json"
-    if not path.is_file():
-        raise SubgridError(f"{folder} is not a finished column store (it has no zarr.json)")
-    meta = read_json(path)
+    try:
+        if isinstance(path, Path) and not path.is_file():
+            raise MissingError(str(path))
+        meta = read_json(path)
+    except MissingError as error:
+        raise SubgridError(f"{folder} is not a finished column store (it has no zarr.json)") from error
     if not isinstance(meta, dict) or not isinstance(meta.get("attributes", {}), dict):
         raise SubgridError(f"{path}: damaged description; make the store again")
     return meta
 
 
-def _check_files(split: Split) -> None:
-    """Every block file is there and of full size; raises :class:`SubgridError` for the first that is not."""
+def _expected_files(split: Split) -> dict[str, int]:
+    """Every block file of a split, relative to its folder, and its bytes."""
     arrays = {name: split.width(name) * 4 for name in split.store.spec.arrays}
     arrays.update({name: dtype.itemsize for name, dtype in MARKS.items()})
-    for name, row_bytes in arrays.items():
-        expected = split.block * row_bytes
-        for block in range(split.blocks):
-            path = _chunk_file(split.folder, name, block, 1 if name in MARKS else 2)
-            try:
-                size = os.stat(path).st_size  # noqa: PTH116 - a hot loop over many files
-            except FileNotFoundError as error:
-                raise SubgridError(f"{path} is missing: the store is incomplete; make it again") from error
-            if size != expected:
-                raise SubgridError(f"{path} is truncated ({size} of {expected} bytes); make the store again")
+    return {
+        _chunk_name(name, block, 1 if name in MARKS else 2): split.block * row_bytes
+        for name, row_bytes in arrays.items()
+        for block in range(split.blocks)
+    }
 
 
-def open_store(path: Path | str) -> ColumnStore:
-    """Open a finished store.
+def _check_files(split: Split) -> None:
+    """Every block file is there and of full size; raises :class:`SubgridError` for the first that is not.
+
+    A web server would be asked for each file: its blocks are checked as they are read.
+    """
+    if not lists_files(split.folder):
+        return
+    held = split.folder.sizes() if isinstance(split.folder, RemotePath) else {}
+    for name, expected in _expected_files(split).items():
+        path = split.folder / name
+        try:
+            size = held[name] if isinstance(path, RemotePath) else os.stat(path).st_size  # noqa: PTH116 - a hot loop
+        except (FileNotFoundError, KeyError) as error:
+            raise SubgridError(f"{path} is missing: the store is incomplete; make it again") from error
+        if size != expected:
+            raise SubgridError(f"{path} is truncated ({size} of {expected} bytes); make the store again")
+
+
+def open_store(path: Place | str) -> ColumnStore:
+    """Open a finished store: a folder, or a URL that fsspec reads (``s3://``, ``gs://``, ``hf://``, ``http://``, ...).
 
     Raises:
-        SubgridError: it does not exist, is unfinished, damaged, truncated, or of another format version.
+        UsageError: a URL of an unknown protocol.
+        SubgridError: it does not exist, is unfinished, damaged, truncated, of another format version, or not reached.
     """
-    path = Path(path)
-    if not path.exists():
+    path = place(path)
+    if isinstance(path, Path) and not path.exists():
         if partial_path(path).exists():
             raise SubgridError(
                 f"{path} is unfinished ({partial_path(path).name} is there): run the command that makes it again"
