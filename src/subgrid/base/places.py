@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,9 @@ WAITS = (0.5, 1.0, 2.0)
 _TRANSIENT = {"ClientConnectionError", "ClientPayloadError", "ServerTimeoutError"}
 _UNREACHED = {*_TRANSIENT, "EndpointConnectionError", "ConnectionError", "TimeoutError", "ConnectError"}
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"}
-_REFUSED = (401, 403)
+_REFUSED, _NO_SUCH_METHOD = (401, 403), (405, 501)
+_BUSY = (429, 500, 502, 503, 504)
+_URL = re.compile(r"(\w+://)(?:[^\s/@'\"]*@)?([^\s?#'\"]*)(?:[?#][^\s'\"]*)?")
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,7 @@ class RemotePath:
         Raises:
             SubgridError: the place takes no files, is not allowed, or cannot be reached.
         """
-        try:
-            self._reach(lambda fs, path: fs.pipe_file(path, content))
-        except NotImplementedError as error:
-            raise SubgridError(f"{self.url}: nothing can be written to {self.protocol}:// places") from error
+        self._reach(lambda fs, path: fs.pipe_file(path, content))
 
     def unlink(self) -> None:
         """Remove the file; errors as :meth:`read_bytes`."""
@@ -122,7 +121,7 @@ class RemotePath:
                 try:
                     return work(fs, path)
                 except Exception as error:
-                    if not _kinds(error) & _TRANSIENT and getattr(error, "status", 0) not in (429, 500, 502, 503, 504):
+                    if not _kinds(error) & _TRANSIENT and getattr(error, "status", 0) not in _BUSY:
                         raise
                     logger.debug("%s: %r; tried again after %g s", self.url, error, wait)
                     time.sleep(wait)
@@ -210,7 +209,7 @@ def _clear(url: str) -> Iterator[None]:
     """Turn what the many libraries raise into one clear error: which URL, what is wrong, what to do."""
     try:
         yield
-    except (SubgridError, NotImplementedError):
+    except SubgridError:
         raise
     except Exception as error:
         raise _meaning(url, error) from error
@@ -220,11 +219,13 @@ def _meaning(url: str, error: Exception) -> SubgridError:
     """The clear error for what a library raised; wrapped causes count, since fsspec hides some as "not found"."""
     causes = list(_chain(error))
     kinds = set().union(*(_kinds(cause) for cause in causes))
-    refused = any(getattr(cause, "status", None) in _REFUSED for cause in causes)
+    statuses = {getattr(cause, "status", None) for cause in causes}
     if kinds & _NO_CREDENTIALS:
         return SubgridError(f"{url}: no credentials found: set them as the service's own tools want them{_how(url)}")
-    if "PermissionError" in kinds or refused:
+    if "PermissionError" in kinds or statuses & set(_REFUSED):
         return SubgridError(f"{url}: access denied: check the credentials and their rights{_how(url)}")
+    if "NotImplementedError" in kinds or statuses & set(_NO_SUCH_METHOD):
+        return SubgridError(f"{url}: this kind of place cannot do that ({_words(error)}): choose another to write to")
     if kinds & _UNREACHED and not kinds & {"NoSuchBucket", "NoSuchKey"}:
         return SubgridError(f"{url} could not be reached ({_words(error)}): check the network and the address")
     if "FileNotFoundError" in kinds or "EntryNotFoundError" in kinds or "RepositoryNotFoundError" in kinds:
@@ -258,13 +259,5 @@ def _kinds(error: BaseException) -> set[str]:
 
 
 def _words(error: Exception) -> str:
-    """An error's text without what urls may carry: user, password, query."""
-    text = str(error) or type(error).__name__
-    return " ".join(_bare(word) for word in text.split())
-
-
-def _bare(word: str) -> str:
-    if "://" not in word:
-        return word
-    parts = urlsplit(word)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    """An error's text without what its URLs may carry: user, password, query."""
+    return _URL.sub(r"\1\2", " ".join(str(error).split()) or type(error).__name__)
