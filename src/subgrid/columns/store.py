@@ -23,7 +23,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.statistics import ChannelStatistics
 from subgrid.columns.variables import Variable, VariableSet, channel_labels, offsets, variable_set
 
+Folder = TypeVar("Folder", bound=Place)
 BLOCK = 16384
 #: 1-D arrays that every split carries beside its (sample, channel) arrays.
 MARKS: dict[str, np.dtype[Any]] = {
@@ -116,8 +117,12 @@ class StoreSpec:
             raise SubgridError(f"{path}: damaged store description ({error!r}); make the store again") from error
 
 
+def chunk_file(folder: Folder, array: str, block: int, dimensions: int) -> Folder:
+    """The file of one block of an array of the split ``folder``; ``dimensions`` is 1 for a mark, else 2."""
+    return cast(Folder, folder / _chunk_name(array, block, dimensions))
+
+
 def _chunk_name(array: str, block: int, dimensions: int) -> str:
-    """The file of one block of ``array``, relative to the folder of its split."""
     return f"{array}/c/{block}/0" if dimensions == 2 else f"{array}/c/{block}"
 
 
@@ -171,7 +176,7 @@ class _SplitWriter:
             if len(block) < self.spec.block:
                 fill = [(0, self.spec.block - len(block))] + [(0, 0)] * (block.ndim - 1)
                 block = np.pad(block, fill)
-            target = self.folder / _chunk_name(name, self.blocks, block.ndim)
+            target = chunk_file(self.folder, name, self.blocks, block.ndim)
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as handle:
                 handle.write(np.ascontiguousarray(block).data)
@@ -397,7 +402,7 @@ class Split:
         marks = array in MARKS
         dtype = MARKS[array] if marks else np.dtype("<f4")
         shape = (self.block,) if marks else (self.block, self.width(array))
-        path = self.folder / _chunk_name(array, block, len(shape))
+        path = chunk_file(self.folder, array, block, len(shape))
         # A short last block is a full one on disk, for which `out` has no room.
         direct = out is not None and out.shape == shape and out.dtype == dtype and out.flags.c_contiguous
         values: NDArray[Any] = out if out is not None and direct else np.empty(shape, dtype)
