@@ -354,3 +354,82 @@ def pytest_runtest_makereport(item, call):
             report.outcome = "failed"
             report.longrepr = f"skipped in CI, where nothing may be: {reason}"
     return report
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A local S3 server (moto's), with the environment variables that point there; its address."""
+    import logging
+
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "tests",
+        "AWS_SECRET_ACCESS_KEY": "tests",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        yield settings["AWS_ENDPOINT_URL"]
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, tmp_path_factory):
+    """The URL of a fresh, empty bucket of the local S3 server."""
+    import s3fs
+
+    bucket = f"bucket-{os.urandom(6).hex()}"
+    s3fs.S3FileSystem().mkdir(bucket)
+    return f"s3://{bucket}"
+
+
+@pytest.fixture
+def memory():
+    """The URL of an empty folder of fsspec's memory."""
+    import fsspec
+
+    yield "memory://tests"
+    files = fsspec.filesystem("memory")
+    if files.exists("/tests"):
+        files.rm("/tests", recursive=True)
+
+
+@pytest.fixture
+def web(tmp_path):
+    """A local web server on ``tmp_path``: its ``url``, the ``asked`` paths, and ``answers`` (status by path) to give.
+
+    ``answers`` is used up: each status of a path's list once, then the file as it is.
+    """
+    import threading
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+    from types import SimpleNamespace
+
+    state = SimpleNamespace(asked=[], answers={})
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            state.asked.append(self.path)
+            waiting = state.answers.get(self.path, [])
+            if waiting:
+                self.send_error(waiting.pop(0))
+            else:
+                super().do_GET()
+
+        def log_message(self, *args):
+            del args
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    state.url = f"http://127.0.0.1:{server.server_port}"
+    yield state
+    server.shutdown()
+    server.server_close()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from subgrid.base.errors import SubgridError
+from subgrid.base.places import Place
 
 PARTIAL = ".partial"
 #: What the system says when there is no room: on the disk, in the quota, within a limit on the size of files.
@@ -108,7 +109,7 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Place) -> Any:
     """Read JSON; raises :class:`SubgridError` naming the file if it is absent or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))

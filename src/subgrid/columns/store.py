@@ -23,7 +23,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from subgrid.base.arrays import read_arrays, write_arrays
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.base.files import (
+    folder_bytes,
     make_folder,
     partial_path,
     read_json,
@@ -40,10 +41,12 @@ from subgrid.base.files import (
     write_file,
 )
 from subgrid.base.formats import STORE, VERSIONS, mark, require_format
+from subgrid.base.places import MissingError, Place, RemotePath, file_sizes, lists_files, place, read_into
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.statistics import ChannelStatistics
 from subgrid.columns.variables import Variable, VariableSet, channel_labels, offsets, variable_set
 
+Folder = TypeVar("Folder", bound=Place)
 BLOCK = 16384
 #: What a store is being made of, in the partial folder of one that is not finished.
 SETTINGS_FILE = "settings.json"
@@ -101,7 +104,7 @@ class StoreSpec:
         }
 
     @classmethod
-    def from_attributes(cls, attributes: Mapping[str, Any], path: Path) -> StoreSpec:
+    def from_attributes(cls, attributes: Mapping[str, Any], path: Place) -> StoreSpec:
         """Read back :meth:`attributes`, refusing what is not a store or of another format."""
         require_format(attributes, STORE, path)
         try:
@@ -129,9 +132,13 @@ class StoreSpec:
             raise SubgridError(f"{path}: damaged store description ({error!r}); make the store again") from error
 
 
-def chunk_file(folder: Path, array: str, block: int, dimensions: int) -> Path:
+def chunk_file(folder: Folder, array: str, block: int, dimensions: int) -> Folder:
     """The file of one block of an array of the split ``folder``; ``dimensions`` is 1 for a mark, else 2."""
-    return folder / array / "c" / str(block) / "0" if dimensions == 2 else folder / array / "c" / str(block)
+    return cast(Folder, folder / _chunk_name(array, block, dimensions))
+
+
+def _chunk_name(array: str, block: int, dimensions: int) -> str:
+    return f"{array}/c/{block}/0" if dimensions == 2 else f"{array}/c/{block}"
 
 
 class _SplitWriter:
@@ -430,6 +437,8 @@ class Split:
     def read(self, array: str, block: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """One block of one array, (rows, channel) or (rows,), with a single ``readinto``; into ``out`` if it is given.
 
+        A block that is not on this machine is fetched whole.
+
         Raises:
             SubgridError: the file is absent, truncated, or holds NaN or infinity (looked for at the first reading).
         """
@@ -441,8 +450,7 @@ class Split:
         direct = out is not None and out.shape == shape and out.dtype == dtype and out.flags.c_contiguous
         values: NDArray[Any] = out if out is not None and direct else np.empty(shape, dtype)
         try:
-            with path.open("rb", buffering=0) as handle:
-                got = handle.readinto(values.data)
+            got = read_into(path, values)
         except FileNotFoundError as error:
             raise SubgridError(f"{path} is missing: the store is incomplete; make it again") from error
         if got != values.nbytes:
@@ -466,7 +474,7 @@ class Split:
         import zarr
 
         try:
-            group = zarr.open_group(self.folder, mode="r")
+            group = zarr.open_group(str(self.folder), mode="r")
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise SubgridError(f"{self.folder}: damaged description ({error!r}); make the store again") from error
         found = {}
@@ -584,7 +592,7 @@ class JoinedSplits:
 class ColumnStore:
     """A finished store: grid, variables, provenance and splits. Open one with :func:`open_store`."""
 
-    def __init__(self, path: Path, spec: StoreSpec, split_names: list[str]) -> None:
+    def __init__(self, path: Place, spec: StoreSpec, split_names: list[str]) -> None:
         self.path, self.spec, self.split_names = path, spec, split_names
         self._array_of = {v.name: name for name, group in [*spec.arrays.items()][::-1] for v in group}
 
@@ -592,6 +600,18 @@ class ColumnStore:
     def grid(self) -> ColumnGrid:
         """The columns' grid."""
         return self.spec.grid
+
+    def local(self) -> Path:
+        """The store's folder, for what is read from a folder alone (restarts, the control run).
+
+        Raises:
+            UsageError: the store is not on this machine.
+        """
+        if isinstance(self.path, RemotePath):
+            raise UsageError(
+                f"{self.path} is not on this machine: copy it first, `subgrid data copy {self.path} {self.path.name}`"
+            )
+        return self.path
 
     def __getitem__(self, split: str) -> Split:
         """The split called ``split``; raises :class:`UsageError` if there is none."""
@@ -636,8 +656,6 @@ class ColumnStore:
 
     def info(self) -> dict[str, Any]:
         """A JSON-able summary: what ``subgrid data info`` prints."""
-        from subgrid.base.files import folder_bytes
-
         splits = {}
         for name in self.split_names:
             split = self[name]
@@ -657,9 +675,17 @@ class ColumnStore:
             "levels": self.grid.levels,
             "arrays": {name: [v.name for v in variables] for name, variables in self.spec.arrays.items()},
             "splits": splits,
-            "bytes": folder_bytes(self.path),
+            "bytes": self.bytes(),
             "provenance": dict(self.spec.provenance),
         }
+
+    def bytes(self) -> int:
+        """Size of all files; of the blocks alone where the place does not say."""
+        if isinstance(self.path, Path):
+            return folder_bytes(self.path)
+        if lists_files(self.path):
+            return sum(size or 0 for size in file_sizes(self.path).values())
+        return sum(sum(_expected_files(self[name]).values()) for name in self.split_names)
 
 
 def date_text(seconds: int, calendar: str) -> str:
@@ -671,40 +697,57 @@ def date_text(seconds: int, calendar: str) -> str:
     return str(cftime.num2date(seconds, TIME_UNITS, calendar).isoformat())
 
 
-def _zarr_json(folder: Path) -> dict[str, Any]:
+def _zarr_json(folder: Place) -> dict[str, Any]:
     path = folder / "zarr.json"
-    if not path.is_file():
-        raise SubgridError(f"{folder} is not a finished column store (it has no zarr.json)")
-    meta = read_json(path)
+    try:
+        if isinstance(path, Path) and not path.is_file():
+            raise MissingError(str(path))
+        meta = read_json(path)
+    except MissingError as error:
+        raise SubgridError(f"{folder} is not a finished column store (it has no zarr.json)") from error
     if not isinstance(meta, dict) or not isinstance(meta.get("attributes", {}), dict):
         raise SubgridError(f"{path}: damaged description; make the store again")
     return meta
 
 
-def _check_files(split: Split) -> None:
-    """Every block file is there and of full size; raises :class:`SubgridError` for the first that is not."""
+def _expected_files(split: Split) -> dict[str, int]:
+    """Every block file of a split, relative to its folder, and its bytes."""
     arrays = {name: split.width(name) * 4 for name in split.store.spec.arrays}
     arrays.update({name: dtype.itemsize for name, dtype in MARKS.items()})
-    for name, row_bytes in arrays.items():
-        expected = split.block * row_bytes
-        for block in range(split.blocks):
-            path = chunk_file(split.folder, name, block, 1 if name in MARKS else 2)
-            try:
-                size = os.stat(path).st_size  # noqa: PTH116 - a hot loop over many files
-            except FileNotFoundError as error:
-                raise SubgridError(f"{path} is missing: the store is incomplete; make it again") from error
-            if size != expected:
-                raise SubgridError(f"{path} is truncated ({size} of {expected} bytes); make the store again")
+    return {
+        _chunk_name(name, block, 1 if name in MARKS else 2): split.block * row_bytes
+        for name, row_bytes in arrays.items()
+        for block in range(split.blocks)
+    }
 
 
-def open_store(path: Path | str) -> ColumnStore:
-    """Open a finished store.
+def _check_files(split: Split) -> None:
+    """Every block file is there and of full size; raises :class:`SubgridError` for the first that is not.
+
+    A web server would be asked for each file: its blocks are checked as they are read.
+    """
+    if not lists_files(split.folder):
+        return
+    held = split.folder.sizes() if isinstance(split.folder, RemotePath) else {}
+    for name, expected in _expected_files(split).items():
+        path = split.folder / name
+        try:
+            size = held[name] if isinstance(path, RemotePath) else os.stat(path).st_size  # noqa: PTH116 - a hot loop
+        except (FileNotFoundError, KeyError) as error:
+            raise SubgridError(f"{path} is missing: the store is incomplete; make it again") from error
+        if size != expected:
+            raise SubgridError(f"{path} is truncated ({size} of {expected} bytes); make the store again")
+
+
+def open_store(path: Place | str) -> ColumnStore:
+    """Open a finished store: a folder, or a URL that fsspec reads (``s3://``, ``gs://``, ``hf://``, ``http://``, ...).
 
     Raises:
-        SubgridError: it does not exist, is unfinished, damaged, truncated, or of another format version.
+        UsageError: a URL of an unknown protocol.
+        SubgridError: it does not exist, is unfinished, damaged, truncated, of another format version, or not reached.
     """
-    path = Path(path)
-    if not path.exists():
+    path = place(path)
+    if isinstance(path, Path) and not path.exists():
         if partial_path(path).exists():
             raise SubgridError(
                 f"{path} is unfinished ({partial_path(path).name} is there): run the command that makes it again"

@@ -94,7 +94,7 @@ def restart_file(store: ColumnStore, start: str) -> Path:
     Raises:
         UsageError: no restart at that date; the dates are listed.
     """
-    files = sorted((store.path / "restarts").glob("*.safetensors"))
+    files = sorted((store.local() / "restarts").glob("*.safetensors"))
     if not files:
         raise UsageError(f"{store.path} holds no restarts: make it with `subgrid data generate`")
     if not start:
@@ -166,7 +166,7 @@ def matched_control(store: ColumnStore, driven: Any, restart: Path, days: int, o
     """The host's own climate over the same days: the store's, if it covers them, else run now by the same code."""
     first = np.datetime64(restart.stem)
     wanted = first + np.arange(days) * np.timedelta64(1, "D")
-    held = open_climate(store.path / "control" / "daily")
+    held = open_climate(store.local() / "control" / "daily")
     times = held["time"].values.astype("datetime64[D]")
     if wanted[0] >= times[0] and wanted[-1] <= times[-1]:
         start = int((wanted[0] - times[0]).astype(int))

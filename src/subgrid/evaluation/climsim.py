@@ -150,8 +150,8 @@ class _Sums:
 def climsim_metrics(emulator: ColumnEmulator, store: ColumnStore, split: Split, out: Path) -> dict[str, Any]:
     """The published scores of ``emulator`` on ``split``, and beside them those that cannot be undefined.
 
-    Written below ``out``: ``climsim``, a Zarr group with the true zonal mean, bias and R2 of daily means of each profile
-    in bands of 10 degrees, and the moistening and its bias by amount of rain (no rain, then ten bins of equal numbers
+    Written below ``out``: ``climsim``, a Zarr group with the true zonal mean, bias and R2 of daily means of each
+    profile in bands of 10 degrees, and the moistening and its bias by amount of rain (no rain, then ten bins of equal numbers
     of rows).
 
     Returns:
