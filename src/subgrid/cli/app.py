@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from subgrid.base.errors import SubgridError, UsageError
+from subgrid.cli.data import data
+from subgrid.cli.printing import Json, Run, Words, say
 
 app = typer.Typer(
     name="subgrid",
@@ -46,55 +48,7 @@ def everywhere(
     del version, verbose, quiet  # obeyed already: by _version, and by main() before a verb is known
 
 
-data = typer.Typer(help="Columns: make them, look at them.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data, name="data")
-
-Words = Annotated[list[str] | None, typer.Argument(help="key=value settings", show_default=False)]
-Run = Annotated[str, typer.Argument(help="run folder, emulator folder, or published TorchScript")]
-Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
-
-
-def _say(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
-    print(json.dumps(result, indent=2) if as_json else "\n".join(lines))
-
-
-@data.command("generate")
-def data_generate(words: Words = None, as_json: Json = False) -> None:
-    """Make columns with the embedded climate model.
-
-    Example: subgrid data generate host=speedy out=store.zarr train_days=365 host.truncation=21
-    """
-    from subgrid.cli.verbs import generate_settings
-    from subgrid.hosts.base import host
-
-    name, out, host_settings, sampling = generate_settings(words or [])
-    store = host(name, **host_settings).generate(Path(out), sampling)
-    info = store.info()
-    _say(
-        info,
-        as_json,
-        [f"{out}: " + ", ".join(f"{n} {s['samples']}" for n, s in info["splits"].items()) + " samples"],
-    )
-
-
-@data.command("info")
-def data_info(store: Annotated[str, typer.Argument(help="a column store")], as_json: Json = False) -> None:
-    """Say what a column store holds.
-
-    Example: subgrid data info store.zarr --json
-    """
-    from subgrid.columns.store import open_store
-
-    info = open_store(store).info()
-    lines = [
-        f"{info['path']}: host {info['host']}, {info['columns']} columns x {info['levels']} levels, step "
-        f"{info['time_step_s']:g} s, {info['bytes'] / 1e9:.2f} GB, format {info['format_version']}"
-    ]
-    for name, split in info["splits"].items():
-        lines.append(f"  {name}: {split['samples']} samples, {split['first']} to {split['last']}")
-    for name, variables in info["arrays"].items():
-        lines.append(f"  {name}: {', '.join(variables)}")
-    _say(info, as_json, lines)
 
 
 @app.command()
@@ -109,7 +63,7 @@ def train(words: Words = None, as_json: Json = False) -> None:
     config, out = train_settings(words or [])
     fit(config, out)
     metrics = json.loads((Path(out) / "metrics.json").read_text())
-    _say(
+    say(
         metrics,
         as_json,
         [f"{out}: {metrics['parameters']} parameters, validation loss {metrics['best_val_loss']:.4g}"],
@@ -137,7 +91,7 @@ def evaluate(run: Run, words: Words = None, as_json: Json = False) -> None:
         lines.append(f"{name:32s}" + " ".join("constant" if v is None else f"{v:8.4f}" for v in values))
     for name, result in scores["metrics"].items():
         lines += METRICS[name].lines(name, result)
-    _say(scores, as_json, lines)
+    say(scores, as_json, lines)
 
 
 @app.command()
@@ -164,7 +118,7 @@ def couple(run: Run, words: Words = None, as_json: Json = False) -> None:
     ):
         if name in metrics:
             lines.append(f"  {name.replace('_', ' ')}: {metrics[name]:.3f}")
-    _say(metrics, as_json, lines)
+    say(metrics, as_json, lines)
 
 
 @app.command()
@@ -183,7 +137,7 @@ def export(run: Run, words: Words = None, as_json: Json = False) -> None:
         f"{out}/model.pt: {report['n_in']} -> {report['n_out']}, largest difference "
         f"{report['max_relative_difference']:.1e} of an output's spread"
     )
-    _say(report, as_json, [line])
+    say(report, as_json, [line])
 
 
 @app.command()
@@ -213,7 +167,7 @@ def demo(
     from subgrid.workflows.demo import run_demo, summary_lines
 
     summary = run_demo(Path(out), tiny=tiny)
-    _say(summary, as_json, summary_lines(summary, Path(out)))
+    say(summary, as_json, summary_lines(summary, Path(out)))
 
 
 @app.command()
@@ -268,7 +222,7 @@ def list_names(
     if what and what not in kinds:
         raise unknown_name("list", what, kinds)
     found = {kind: names() for kind, names in kinds.items() if what in ("", kind)}
-    _say(found, as_json, [f"{kind}: {', '.join(names)}" for kind, names in found.items()])
+    say(found, as_json, [f"{kind}: {', '.join(names)}" for kind, names in found.items()])
 
 
 def main() -> None:

@@ -99,7 +99,7 @@ class Source:
 
 
 def find_files(folder: Path | str) -> Source:
-    """ClimSim's files in ``folder`` and in its sub-folders (months), read by name alone.
+    """ClimSim's files in ``folder``, in its sub-folders (months) and theirs (a whole dataset), read by name alone.
 
     Raises:
         SubgridError: no such folder, no file of ClimSim in it, or a name whose time is on no step.
@@ -109,7 +109,7 @@ def find_files(folder: Path | str) -> Source:
         raise SubgridError(f"{folder} is no folder: give the one that holds ClimSim's months or files")
     files: dict[str, dict[int, Path]] = {kind: {} for kind in KINDS}
     duplicates = []
-    for path in sorted([*folder.glob("E3SM-MMF.*.nc"), *folder.glob("*/E3SM-MMF.*.nc")]):
+    for path in sorted(path for within in ("", "*/", "*/*/") for path in folder.glob(f"{within}E3SM-MMF.*.nc")):
         kind, *time = parse_name(path.name)
         number = step_number(*time)
         if number in files[kind]:
