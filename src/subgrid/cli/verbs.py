@@ -21,7 +21,7 @@ class TrainWords:
     architecture: str = "mlp"
     recipe: str = "standard"
     size: str = "small"
-    variables: str = "speedy"
+    variables: str = ""
     emulator: EmulatorConfig = field(default_factory=EmulatorConfig)
     seed: int = 0
     precision: str = "bf16-mixed"
@@ -103,6 +103,14 @@ def generate_settings(words: list[str]) -> tuple[str, str, dict[str, Any], Any]:
     return name, str(out), host, build(GenerateConfig, settings)
 
 
+def _own_set(data: str) -> str:
+    """The variable set that the store ``data`` was made for."""
+    from subgrid.columns.store import open_store
+    from subgrid.training.fit import TrainConfig
+
+    return open_store(data).own_set() if data else TrainConfig.variables
+
+
 def train_settings(words: list[str]) -> tuple[Any, str]:
     """Words of ``subgrid train`` -> the training config and the run folder."""
     from subgrid.columns.variables import variable_set
@@ -113,7 +121,7 @@ def train_settings(words: list[str]) -> tuple[Any, str]:
 
     wanted = _chosen("recipe", words, TrainWords.recipe)
     recipes = {n: asdict(recipe(n).config) if n == wanted else {} for n in recipe_names()}
-    variables = _chosen("variables", words, TrainWords.variables)
+    variables = _chosen("variables", words, "") or _own_set(_chosen("data", words, ""))
     settings = compose(
         TrainWords,
         words,
@@ -130,6 +138,7 @@ def train_settings(words: list[str]) -> tuple[Any, str]:
         TrainConfig,
         {
             **settings,
+            "variables": variables,
             "emulator": build(EmulatorConfig, settings["emulator"]),
             "architecture": architecture,
             "network": network,

@@ -44,7 +44,7 @@ from subgrid.base.formats import STORE, VERSIONS, mark, require_format
 from subgrid.base.places import MissingError, Place, RemotePath, file_sizes, lists_files, place, read_into
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.statistics import ChannelStatistics
-from subgrid.columns.variables import Variable, VariableSet, channel_labels, offsets, variable_set
+from subgrid.columns.variables import Variable, VariableSet, channel_labels, offsets, variable_set, variable_set_names
 
 Folder = TypeVar("Folder", bound=Place)
 BLOCK = 16384
@@ -653,6 +653,24 @@ class ColumnStore:
         found = variable_set(name)
         self.require(found)
         return found
+
+    def own_set(self) -> str:
+        """Name of the variable set that the store was made for: its inputs and targets, else the one named as its host.
+
+        Raises:
+            UsageError: none is; the message asks for a name.
+        """
+        held = {name: [v.name for v in self.spec.arrays.get(name, ())] for name in ("inputs", "targets")}
+        names = variable_set_names()
+        for name in names:
+            known = variable_set(name)
+            if held == {"inputs": [v.name for v in known.inputs], "targets": [v.name for v in known.targets]}:
+                return name
+        if self.spec.host in names:
+            return self.spec.host
+        raise UsageError(
+            f"{self.path} is of no variable set of its own: choose one of {', '.join(names)} (variables=NAME)"
+        )
 
     def info(self) -> dict[str, Any]:
         """A JSON-able summary: what ``subgrid data info`` prints."""
