@@ -237,6 +237,99 @@ def tiny_run(tmp_path_factory, train_config):
     return run
 
 
+@pytest.fixture(scope="session")
+def write_normalisation():
+    """``write_normalisation(folder, variables, levels)``: a folder of files as ClimSim publishes them."""
+    import netCDF4
+
+    from subgrid.columns.normalisation import published_files
+
+    identity = {"state_rh", "state_qn", "liq_partition", "state_q0002", "state_q0003"}
+
+    def fields(path, values, levels):
+        with netCDF4.Dataset(path, "w") as file:
+            file.createDimension("lev", levels)
+            for v, value in values:
+                made = file.createVariable(v.name, "f8", ("lev",) if v.kind == "profile" else ())
+                made[...] = value
+
+    def write(folder, variables, levels):
+        names = published_files(variables)[0]
+        pervar = "pervar" in names.inputs
+        for part in ("inputs", "outputs"):
+            (folder / part).mkdir(parents=True)
+        ends = {"mean": 0.5, "max": 2.0, "min": -2.0}
+        for part, end in ends.items():
+            values = []
+            for k, v in enumerate(variables.inputs, start=1):
+                value = end * k + np.arange(levels) if v.kind == "profile" else end * k
+                if v.name in identity and pervar:
+                    value = float(part == "max")
+                if v.name == "pbuf_CH4":
+                    value = np.where(np.arange(levels) < levels // 2, value, 1.0)  # no range near the surface
+                if v.name == "cam_in_SNOWHICE":
+                    value = {"mean": 8.87e29, "max": 1e30, "min": 0.0}[part]
+                values.append((v, value))
+            fields(folder / "inputs" / names.inputs.replace("*", part), values, levels)
+        scales = [(v, 10.0 * k) for k, v in enumerate(variables.targets, start=1)]
+        fields(folder / "outputs" / names.outputs, scales, levels)
+        for what in ("qc", "qi", "qn"):
+            rates = ",".join(f"{1e7 / (k + 1):e}" for k in range(levels))
+            (folder / "inputs" / f"{what}_exp_lambda_large.txt").write_text(rates)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def climsim_store(tmp_path_factory):
+    """``climsim_store(set, levels=6, mask=False, splits=...)``: a small store of plausible ClimSim columns."""
+    from subgrid.columns import ColumnGrid, StoreWriter, Variable, variable_set
+    from subgrid.columns.store import StoreSpec
+    from subgrid.physics.vertical import VerticalGrid
+
+    def rows(variables, levels, count, mask, seed):
+        from subgrid.emulator.probe import PLAUSIBLE
+
+        rng = np.random.default_rng(seed)
+        parts = []
+        for v in variables.inputs:
+            top, surface = PLAUSIBLE.get(v.quantity, PLAUSIBLE.get(v.name, (0.0, 0.0)))
+            ends = np.linspace(top, surface, levels) if v.kind == "profile" else np.array([surface])
+            if v.name == "cam_in_SNOWHICE":
+                ends = np.zeros(1)
+            parts.append(ends * (1.0 + 0.1 * rng.standard_normal((count, len(ends)))))
+        x = np.concatenate(parts, axis=1)
+        width = sum(v.width(levels) for v in variables.targets)
+        mixing = np.random.default_rng(0).standard_normal((x.shape[1], width)) / np.sqrt(x.shape[1])
+        spread = x.std(axis=0)
+        y = 1e-5 * ((x - x.mean(axis=0)) / np.where(spread > 0, spread, 1.0)) @ mixing
+        found = {"inputs": x, "targets": y}
+        if mask:
+            found["scoring"] = rng.integers(0, 2, (count, 1))
+        found = {name: values.astype(np.float32) for name, values in found.items()}
+        found["time"] = START + 1200 * np.arange(count, dtype=np.int64)
+        found["column"] = (np.arange(count) % 12).astype(np.int32)
+        found["weight"] = np.ones(count, np.float32)
+        return found
+
+    def make(name, levels=6, mask=False, splits=(("train", 600), ("validation", 200), ("test", 200))):
+        variables = variable_set(name)
+        latitude = np.linspace(-80.0, 80.0, 12)
+        vertical = VerticalGrid.sigma(np.linspace(0.0, 1.0, levels + 1).tolist())
+        grid = ColumnGrid(latitude, 30.0 * np.arange(12.0), np.full(12, np.pi / 3.0), vertical)
+        arrays = {"inputs": variables.inputs, "targets": variables.targets}
+        if mask:
+            arrays["scoring"] = (Variable("snowhice_mask", "scalar", "1"),)
+        spec = StoreSpec(grid, arrays, 1200.0, "climsim", {"made": "by the tests"}, block=128)
+        writer = StoreWriter(tmp_path_factory.mktemp("climsim") / f"{name}.zarr", spec)
+        for seed, (split, count) in enumerate(splits, start=1):
+            writer.append(split, rows(variables, levels, count, mask, seed))
+        return writer.finish()
+
+    return make
+
+
 def pytest_configure(config):
     """Programs compiled by jax are kept for the session, over all its processes: many tests run the same ones."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -261,3 +354,82 @@ def pytest_runtest_makereport(item, call):
             report.outcome = "failed"
             report.longrepr = f"skipped in CI, where nothing may be: {reason}"
     return report
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A local S3 server (moto's), with the environment variables that point there; its address."""
+    import logging
+
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "tests",
+        "AWS_SECRET_ACCESS_KEY": "tests",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        yield settings["AWS_ENDPOINT_URL"]
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, tmp_path_factory):
+    """The URL of a fresh, empty bucket of the local S3 server."""
+    import s3fs
+
+    bucket = f"bucket-{os.urandom(6).hex()}"
+    s3fs.S3FileSystem().mkdir(bucket)
+    return f"s3://{bucket}"
+
+
+@pytest.fixture
+def memory():
+    """The URL of an empty folder of fsspec's memory."""
+    import fsspec
+
+    yield "memory://tests"
+    files = fsspec.filesystem("memory")
+    if files.exists("/tests"):
+        files.rm("/tests", recursive=True)
+
+
+@pytest.fixture
+def web(tmp_path):
+    """A local web server on ``tmp_path``: its ``url``, the ``asked`` paths, and ``answers`` (status by path) to give.
+
+    ``answers`` is used up: each status of a path's list once, then the file as it is.
+    """
+    import threading
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+    from types import SimpleNamespace
+
+    state = SimpleNamespace(asked=[], answers={})
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            state.asked.append(self.path)
+            waiting = state.answers.get(self.path, [])
+            if waiting:
+                self.send_error(waiting.pop(0))
+            else:
+                super().do_GET()
+
+        def log_message(self, *args):
+            del args
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    state.url = f"http://127.0.0.1:{server.server_port}"
+    yield state
+    server.shutdown()
+    server.server_close()

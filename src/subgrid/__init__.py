@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from subgrid.columns import open_store
     from subgrid.coupling import CoupleConfig, couple
     from subgrid.deployment import export
-    from subgrid.emulator import Emulator, EmulatorConfig
-    from subgrid.emulator import load_emulator as load
+    from subgrid.emulator import Emulator, EmulatorConfig, load
     from subgrid.evaluation import EvaluateConfig, evaluate, predict
     from subgrid.hosts.base import host
     from subgrid.training import TrainConfig, fit
@@ -24,7 +23,7 @@ _PLACES = {
     "open_store": "subgrid.columns",
     "Emulator": "subgrid.emulator",
     "EmulatorConfig": "subgrid.emulator",
-    "load": "subgrid.emulator:load_emulator",
+    "load": "subgrid.emulator",
     "TrainConfig": "subgrid.training",
     "fit": "subgrid.training",
     "EvaluateConfig": "subgrid.evaluation",
@@ -60,5 +59,4 @@ def __getattr__(name: str) -> Any:
         return version("subgrid")
     if name not in _PLACES:
         raise AttributeError(f"module 'subgrid' has no attribute '{name}'")
-    module, _, attribute = _PLACES[name].partition(":")
-    return getattr(import_module(module), attribute or name)
+    return getattr(import_module(_PLACES[name]), name)

@@ -8,7 +8,7 @@ import pytest
 
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.columns import Variable, VariableSet, variable_set, variable_set_names, variables
-from subgrid.columns.variables import channel_labels, offsets
+from subgrid.columns.variables import channel_labels, offsets, quantities
 
 
 def width(group, levels):
@@ -24,6 +24,38 @@ def test_channel_counts_on_eight_levels(name, n_in, n_out):
     assert (n_in, n_out) in ((45, 44), (175, 44))
     assert (width(held.inputs, 8), width(held.targets, 8)) == (n_in, n_out)
     assert len(channel_labels(held.inputs, 8)) == len(set(channel_labels(held.inputs, 8))) == n_in
+
+
+#: The published sets at 60 levels: inputs, outputs, and where surface pressure lies in the published flat order.
+CLIMSIM = {
+    "v1": (124, 128, 120),
+    "v2": (557, 368, 360),
+    "v2_rh": (557, 368, 540),
+    "v2_rh_mc": (557, 308, 540),
+    "v3": (737, 368, 720),
+    "v4": (1525, 368, 1500),
+    "v5": (1405, 308, 1380),
+    "v6": (1399, 308, 1380),
+}
+
+
+@pytest.mark.parametrize("name", CLIMSIM)
+def test_climsim_sets_have_the_published_widths_and_order(name):
+    held = variable_set(name)
+    n_in, n_out, pressure = CLIMSIM[name]
+    assert (width(held.inputs, 60), width(held.targets, 60)) == (n_in, n_out)
+    order = held.published_order(60)
+    assert sorted(order) == list(range(n_in))
+    assert channel_labels(held.inputs, 60)[order[pressure]] == "state_ps"
+    assert held.physics.gravity == 9.80616
+    assert quantities(held.inputs, 60)["surface_pressure"] == offsets(held.inputs, 60)["state_ps"]
+    assert VariableSet.from_dict(json.loads(json.dumps(held.to_dict()))).physics == held.physics
+
+
+def test_published_v2_has_its_scalars_before_the_gases():
+    held = variable_set("v2")
+    labels = [channel_labels(held.inputs, 60)[k] for k in held.published_order(60)]
+    assert labels[360] == "state_ps" and labels[376] == "cam_in_SNOWHLAND" and labels[377] == "pbuf_ozone_0"
 
 
 def test_names_are_listed():

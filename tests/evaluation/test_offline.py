@@ -12,7 +12,7 @@ import xarray as xr
 
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.base.formats import EVALUATION, read_record
-from subgrid.columns.variables import offsets
+from subgrid.columns.variables import offsets, variable_set
 from subgrid.emulator import FlatEmulator, load_emulator
 from subgrid.evaluation import EvaluateConfig, evaluate
 from subgrid.evaluation.offline import energy_factors
@@ -114,12 +114,28 @@ def test_energy_factors_by_hand(plain):
     """A layer of 1000 Pa holds 1000 / 9.81 kg/m2; cp of it for temperature, Lv of it for humidity."""
     emulator = plain["emulator"]
     place = offsets(emulator.variables.targets, 8)
-    factor = energy_factors(emulator, np.full((2, 8), 1000.0 / 9.81), 44)
+    factor = energy_factors(emulator.variables, np.zeros((2, 45), np.float32), np.full((2, 8), 1000.0 / 9.81), 44)
     np.testing.assert_allclose(factor[:, place["temperature_tendency"]], 1004.64 * 1000.0 / 9.81)
     np.testing.assert_allclose(factor[:, place["specific_humidity_tendency"]], 2.501e6 * 1000.0 / 9.81)
     np.testing.assert_array_equal(factor[:, place["evaporation"]], 2.501e6)
     np.testing.assert_array_equal(factor[:, place["sensible_heat_flux"]], 1.0)
     np.testing.assert_array_equal(factor[:, place["surface_stress_u"]], 1.0)
+
+
+def test_energy_factors_of_climsim_by_hand():
+    """Its own constants, precipitation as a depth, and the speed of the input wind for both winds' tendencies."""
+    variables = variable_set("v2")
+    place, ours = offsets(variables.targets, 4), offsets(variables.inputs, 4)
+    x = np.zeros((1, 9 * 4 + 17), np.float32)
+    x[:, ours["state_u"]], x[:, ours["state_v"]] = 3.0, -4.0
+    factor = energy_factors(variables, x, np.full((1, 4), 100.0), 6 * 4 + 8)
+    for name in ("ptend_q0001", "ptend_q0002", "ptend_q0003"):
+        np.testing.assert_allclose(factor[:, place[name]], 2.501e8)
+    for name in ("ptend_u", "ptend_v"):
+        np.testing.assert_allclose(factor[:, place[name]], 500.0)
+    np.testing.assert_allclose(factor[:, place["ptend_t"]], 100464.0)
+    np.testing.assert_allclose(factor[:, place["cam_out_PRECC"]], 2.501e9)
+    np.testing.assert_array_equal(factor[:, place["cam_out_NETSW"]], 1.0)
 
 
 def test_errors_in_watts(scores, plain):

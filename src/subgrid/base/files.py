@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from subgrid.base.errors import SubgridError
+from subgrid.base.places import Place
 
 PARTIAL = ".partial"
 #: What the system says when there is no room: on the disk, in the quota, within a limit on the size of files.
@@ -74,14 +75,18 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a file beside ``path``, flush it to disk and rename it into place."""
+def write_file(path: Path, write: Callable[[Path], object], flush: bool = True) -> None:
+    """Let ``write`` fill a file beside ``path``, flush it to disk and rename it into place.
+
+    Without ``flush`` a machine that loses its power may leave it empty: for many files that are soon made again.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writable(path):
         try:
             write(beside)
-            with beside.open("rb+") as handle:
-                os.fsync(handle.fileno())
+            if flush:
+                with beside.open("rb+") as handle:
+                    os.fsync(handle.fileno())
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
@@ -104,7 +109,7 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Place) -> Any:
     """Read JSON; raises :class:`SubgridError` naming the file if it is absent or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ from typing import Any
 
 from subgrid.base.errors import SubgridError
 from subgrid.base.files import read_json, write_json
+from subgrid.base.places import Place
 
 STORE, EMULATOR, RUN = "column store", "emulator", "training run"
 EVALUATION, COUPLED, BUNDLE = "evaluation", "coupled run", "bundle"
@@ -21,7 +22,7 @@ def mark(kind: str) -> dict[str, Any]:
     return {"kind": f"subgrid {kind}", "format_version": VERSIONS[kind]}
 
 
-def require_format(found: Any, kind: str, path: Path) -> dict[str, Any]:
+def require_format(found: Any, kind: str, path: Place) -> dict[str, Any]:
     """``found``, read at ``path``, if it describes a ``kind`` of our version.
 
     Raises:

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from subgrid.base.errors import SubgridError, UsageError
+from subgrid.cli.data import data
+from subgrid.cli.printing import Json, Run, Words, say
 
 app = typer.Typer(
     name="subgrid",
@@ -46,55 +48,7 @@ def everywhere(
     del version, verbose, quiet  # obeyed already: by _version, and by main() before a verb is known
 
 
-data = typer.Typer(help="Columns: make them, look at them.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data, name="data")
-
-Words = Annotated[list[str] | None, typer.Argument(help="key=value settings", show_default=False)]
-Run = Annotated[str, typer.Argument(help="run folder, or emulator folder")]
-Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
-
-
-def _say(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
-    print(json.dumps(result, indent=2) if as_json else "\n".join(lines))
-
-
-@data.command("generate")
-def data_generate(words: Words = None, as_json: Json = False) -> None:
-    """Make columns with the embedded climate model.
-
-    Example: subgrid data generate host=speedy out=store.zarr train_days=365 host.truncation=21
-    """
-    from subgrid.cli.verbs import generate_settings
-    from subgrid.hosts.base import host
-
-    name, out, host_settings, sampling = generate_settings(words or [])
-    store = host(name, **host_settings).generate(Path(out), sampling)
-    info = store.info()
-    _say(
-        info,
-        as_json,
-        [f"{out}: " + ", ".join(f"{n} {s['samples']}" for n, s in info["splits"].items()) + " samples"],
-    )
-
-
-@data.command("info")
-def data_info(store: Annotated[str, typer.Argument(help="a column store")], as_json: Json = False) -> None:
-    """Say what a column store holds.
-
-    Example: subgrid data info store.zarr --json
-    """
-    from subgrid.columns.store import open_store
-
-    info = open_store(store).info()
-    lines = [
-        f"{info['path']}: host {info['host']}, {info['columns']} columns x {info['levels']} levels, step "
-        f"{info['time_step_s']:g} s, {info['bytes'] / 1e9:.2f} GB, format {info['format_version']}"
-    ]
-    for name, split in info["splits"].items():
-        lines.append(f"  {name}: {split['samples']} samples, {split['first']} to {split['last']}")
-    for name, variables in info["arrays"].items():
-        lines.append(f"  {name}: {', '.join(variables)}")
-    _say(info, as_json, lines)
 
 
 @app.command()
@@ -109,7 +63,7 @@ def train(words: Words = None, as_json: Json = False) -> None:
     config, out = train_settings(words or [])
     fit(config, out)
     metrics = json.loads((Path(out) / "metrics.json").read_text())
-    _say(
+    say(
         metrics,
         as_json,
         [f"{out}: {metrics['parameters']} parameters, validation loss {metrics['best_val_loss']:.4g}"],
@@ -122,19 +76,22 @@ def evaluate(run: Run, words: Words = None, as_json: Json = False) -> None:
 
     Example: subgrid evaluate run split=test
     """
-    from subgrid.cli.verbs import evaluate_settings, store_of
+    from subgrid.cli.verbs import evaluate_settings, results_of, store_of
+    from subgrid.evaluation.metrics import METRICS
     from subgrid.evaluation.offline import EvaluateConfig
     from subgrid.evaluation.offline import evaluate as score
 
     settings = evaluate_settings(words or [])
-    out = settings["out"] or str(Path(run) / "evaluation")
-    store = store_of(run, settings["data"])
-    scores = score(EvaluateConfig(emulator=run, data=store, split=settings["split"]), out)
-    lines = [f"{'R2 on ' + scores['split']:32s} emulator   ridge    mean"]
+    out = results_of(run, settings.pop("out"), "evaluation")
+    settings["data"] = store_of(run, settings["data"])
+    scores = score(EvaluateConfig(emulator=run, **settings), out)
+    lines = [f"{'R2 on ' + scores['split']:32s} " + " ".join(f"{m:>8s}" for m in scores["models"])]
     for name in scores["variables"]:
-        values = [scores["models"][m][name]["r2"] for m in ("emulator", "ridge", "mean")]
+        values = [scores["models"][m][name]["r2"] for m in scores["models"]]
         lines.append(f"{name:32s}" + " ".join("constant" if v is None else f"{v:8.4f}" for v in values))
-    _say(scores, as_json, lines)
+    for name, result in scores["metrics"].items():
+        lines += METRICS[name].lines(name, result)
+    say(scores, as_json, lines)
 
 
 @app.command()
@@ -143,12 +100,12 @@ def couple(run: Run, words: Words = None, as_json: Json = False) -> None:
 
     Example: subgrid couple run days=30 start=2002-02-01 emulator.clip_outputs=false out=run/unclipped
     """
-    from subgrid.cli.verbs import couple_settings, store_of
+    from subgrid.cli.verbs import couple_settings, results_of, store_of
     from subgrid.coupling.run import CoupleConfig
     from subgrid.coupling.run import couple as run_coupled
 
     settings = couple_settings(words or [])
-    out = settings.pop("out") or str(Path(run) / "coupled")
+    out = results_of(run, settings.pop("out"), "coupled")
     settings["data"] = store_of(run, settings["data"])
     metrics = run_coupled(CoupleConfig(emulator=run, **settings), out).metrics
     state = "finite and within bounds" if metrics["finite"] else f"unstable: {metrics['unstable']}"
@@ -161,7 +118,7 @@ def couple(run: Run, words: Words = None, as_json: Json = False) -> None:
     ):
         if name in metrics:
             lines.append(f"  {name.replace('_', ' ')}: {metrics[name]:.3f}")
-    _say(metrics, as_json, lines)
+    say(metrics, as_json, lines)
 
 
 @app.command()
@@ -170,17 +127,17 @@ def export(run: Run, words: Words = None, as_json: Json = False) -> None:
 
     Example: subgrid export run out=run/export
     """
-    from subgrid.cli.verbs import export_settings, store_of
+    from subgrid.cli.verbs import export_settings, results_of, store_of
     from subgrid.deployment.torchscript import export as export_run
 
     settings = export_settings(words or [])
-    out = settings["out"] or str(Path(run) / "export")
-    report = export_run(run, store_of(run, settings["data"]), out)
+    out = results_of(run, settings["out"], "export")
+    report = export_run(run, store_of(run, settings["data"]), out, settings["variables"], settings["trust"])
     line = (
         f"{out}/model.pt: {report['n_in']} -> {report['n_out']}, largest difference "
         f"{report['max_relative_difference']:.1e} of an output's spread"
     )
-    _say(report, as_json, [line])
+    say(report, as_json, [line])
 
 
 @app.command()
@@ -210,7 +167,7 @@ def demo(
     from subgrid.workflows.demo import run_demo, summary_lines
 
     summary = run_demo(Path(out), tiny=tiny)
-    _say(summary, as_json, summary_lines(summary, Path(out)))
+    say(summary, as_json, summary_lines(summary, Path(out)))
 
 
 @app.command()
@@ -265,7 +222,7 @@ def list_names(
     if what and what not in kinds:
         raise unknown_name("list", what, kinds)
     found = {kind: names() for kind, names in kinds.items() if what in ("", kind)}
-    _say(found, as_json, [f"{kind}: {', '.join(names)}" for kind, names in found.items()])
+    say(found, as_json, [f"{kind}: {', '.join(names)}" for kind, names in found.items()])
 
 
 def main() -> None:

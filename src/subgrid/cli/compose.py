@@ -30,6 +30,7 @@ def compose(
     overrides: Sequence[str],
     groups: dict[str, dict[str, Any]] | None = None,
     open_groups: Iterable[str] = (),
+    defaults: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Resolve ``overrides`` on the defaults of a dataclass.
 
@@ -39,6 +40,7 @@ def compose(
         groups: choices by setting: ``{"recipe": {"standard": {...defaults}}}``; ``recipe=standard`` picks one and
             ``recipe.epochs=3`` changes it.
         open_groups: groups whose settings are checked later by whoever reads them.
+        defaults: nested settings whose defaults are others here, by the name of the nested dataclass.
 
     Returns:
         Plain nested dict of resolved settings; groups hold ``name`` and their settings.
@@ -60,7 +62,7 @@ def compose(
     valid += [key for group, choices in groups.items() for key in (group, *_group_keys(group, choices))]
     words = [_checked(word, valid, groups, tuple(open_groups)) for word in overrides]
     store = ConfigStore.instance()
-    store.store(name="verb", node=_root(config, groups))
+    store.store(name="verb", node=_root(config, groups, defaults or {}))
     for group, choices in groups.items():
         for name, settings in choices.items():
             store.store(group=group, name=name, node={"name": name, **settings})
@@ -82,12 +84,14 @@ def _group_keys(group: str, choices: dict[str, Any]) -> list[str]:
     return sorted({f"{group}.{key}" for settings in choices.values() for key in settings})
 
 
-def _root(config: Any, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _root(config: Any, groups: dict[str, dict[str, Any]], changed: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The config's defaults as a plain tree, with a defaults list that picks the first choice of each group."""
     from omegaconf import OmegaConf
 
     tree = OmegaConf.to_container(OmegaConf.structured(config))
     assert isinstance(tree, dict)
+    for name, settings in changed.items():
+        tree[name] = {**tree[name], **settings}
     for group in groups:
         tree.pop(group, None)
     chosen = {f.name: f.default for f in fields(config) if f.name in groups}

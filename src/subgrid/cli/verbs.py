@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from subgrid.base.errors import UsageError
@@ -32,11 +34,17 @@ class TrainWords:
 
 @dataclass(frozen=True)
 class EvaluateWords:
-    """``subgrid evaluate``; an empty ``data`` is the store of the training run, an empty ``out`` RUN/evaluation."""
+    """``subgrid evaluate``; an empty ``data`` is the store of the training run, an empty ``out`` RUN/evaluation.
+
+    ``variables`` and ``trust`` are for published networks, here and below: see :func:`subgrid.emulator.load`.
+    """
 
     data: str = ""
     out: str = ""
     split: str = "test"
+    metrics: str = "standard"
+    variables: str = ""
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class CoupleWords:
     keep: str = "none"
     timings: bool = True
     emulator: str = "as_trained"
+    variables: str = ""
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,8 @@ class ExportWords:
 
     data: str = ""
     out: str = ""
+    variables: str = ""
+    trust: bool = False
 
 
 def _defaults(config: type) -> dict[str, Any]:
@@ -92,7 +104,21 @@ def generate_settings(words: list[str]) -> tuple[str, str, dict[str, Any], Any]:
 
 
 def train_settings(words: list[str]) -> tuple[Any, str]:
-    """Words of ``subgrid train`` -> the training config and the run folder."""
+    """Words of ``subgrid train`` -> the training config and the run folder.
+
+    Without ``variables=`` it is the set that the store was made for, with that set's defaults of the emulator; the
+    store is opened once the words themselves are right.
+    """
+    from subgrid.columns.store import open_store
+
+    chosen = _chosen("variables", words, "")
+    config, out = _train_settings(words, chosen or TrainWords.variables)
+    own = chosen or open_store(config.data).own_set()
+    return (config, out) if own == config.variables else _train_settings(words, own)
+
+
+def _train_settings(words: list[str], variables: str) -> tuple[Any, str]:
+    from subgrid.columns.variables import variable_set
     from subgrid.networks import names, resolve
     from subgrid.training.fit import TrainConfig
     from subgrid.training.recipes import recipe, recipe_names
@@ -103,6 +129,7 @@ def train_settings(words: list[str]) -> tuple[Any, str]:
     settings = compose(
         TrainWords,
         words,
+        defaults={"emulator": variable_set(variables).emulator},
         groups={"architecture": {n: {} for n in names()}, "recipe": recipes},
         open_groups=["architecture"],
     )
@@ -115,6 +142,8 @@ def train_settings(words: list[str]) -> tuple[Any, str]:
         TrainConfig,
         {
             **settings,
+            "variables": variables,
+            "emulator": build(EmulatorConfig, settings["emulator"]),
             "architecture": architecture,
             "network": network,
             "recipe": recipe_name,
@@ -134,12 +163,24 @@ def couple_settings(words: list[str]) -> dict[str, Any]:
 
 def evaluate_settings(words: list[str]) -> dict[str, Any]:
     """Words of ``subgrid evaluate``."""
-    return compose(EvaluateWords, words)
+    from subgrid.evaluation.metrics import chosen
+
+    # A comma list, which Hydra's grammar keeps for sweeps, as one text.
+    quoted = [re.sub(r"^metrics=([\w ]+(?:,[\w ]+)+)$", r"metrics='\1'", word) for word in words]
+    settings = compose(EvaluateWords, quoted)
+    chosen(settings["metrics"])
+    return settings
 
 
 def export_settings(words: list[str]) -> dict[str, Any]:
     """Words of ``subgrid export``."""
     return compose(ExportWords, words)
+
+
+def results_of(run: str, given: str, name: str) -> str:
+    """The folder of results: the given one, else ``name`` in the run's; beside a file, in one with the file's name."""
+    path = Path(run)
+    return given or str((path.with_suffix("") if path.is_file() else path) / name)
 
 
 def store_of(run: str, given: str) -> str:
@@ -150,9 +191,9 @@ def store_of(run: str, given: str) -> str:
     """
     if given:
         return given
-    from subgrid.emulator.files import load_emulator
+    from subgrid.emulator.files import trained_on
 
-    found = str(load_emulator(run).metadata.get("store", ""))
+    found = trained_on(run)
     if not found:
         raise UsageError(f"{run} does not say which store it was trained on: add data=STORE")
     return found

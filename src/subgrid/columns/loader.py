@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.base.errors import UsageError
+from subgrid.base.places import RemotePath
 from subgrid.columns.store import JoinedSplits, Split
 from subgrid.columns.variables import VariableSet
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 #: Threads that read blocks and gather rows; numpy and the kernel do both without the interpreter's lock.
 THREADS = min(4, os.cpu_count() or 1)
+#: Threads for a store that is not on this machine: they mostly wait, and a connection alone is slow.
+REMOTE_THREADS = 16
 #: Rows that one task of a thread gathers: several small batches together, so that handing over costs little.
 TASK_ROWS = 8192
 
@@ -127,7 +130,8 @@ class ColumnLoader:
         # Taken for the epoch and given back at its end, so that two iterations at once never share memory.
         buffer, self._buffer = self._buffer, None
         buffer = buffer or _Buffer(self.split, self.variables, min(self.buffer_blocks, self.blocks))
-        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="loader")
+        threads = REMOTE_THREADS if isinstance(self.split.folder, RemotePath) else THREADS
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
         try:
             yield from self._epoch(buffer, pool)
         finally:

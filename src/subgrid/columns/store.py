@@ -23,7 +23,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from subgrid.base.arrays import read_arrays, write_arrays
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.base.files import (
+    folder_bytes,
     make_folder,
     partial_path,
     read_json,
@@ -40,11 +41,15 @@ from subgrid.base.files import (
     write_file,
 )
 from subgrid.base.formats import STORE, VERSIONS, mark, require_format
+from subgrid.base.places import MissingError, Place, RemotePath, file_sizes, lists_files, place, read_into
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.statistics import ChannelStatistics
-from subgrid.columns.variables import Variable, VariableSet, channel_labels, offsets, variable_set
+from subgrid.columns.variables import Variable, VariableSet, channel_labels, offsets, variable_set, variable_set_names
 
+Folder = TypeVar("Folder", bound=Place)
 BLOCK = 16384
+#: What a store is being made of, in the partial folder of one that is not finished.
+SETTINGS_FILE = "settings.json"
 #: 1-D arrays that every split carries beside its (sample, channel) arrays.
 MARKS: dict[str, np.dtype[Any]] = {
     "time": np.dtype("<i8"),
@@ -52,6 +57,7 @@ MARKS: dict[str, np.dtype[Any]] = {
     "weight": np.dtype("<f4"),
 }
 TIME_UNITS = "seconds since 1970-01-01"
+CALENDAR = "proleptic_gregorian"
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class StoreSpec:
         host: name of the model that the columns come from.
         provenance: how the store was made (JSON-able).
         block: samples per chunk file.
+        calendar: of the times, by its CF name.
     """
 
     grid: ColumnGrid
@@ -73,6 +80,15 @@ class StoreSpec:
     host: str
     provenance: Mapping[str, Any]
     block: int = BLOCK
+    calendar: str = CALENDAR
+
+    def widths(self) -> dict[str, int]:
+        """Number of channels of each (sample, channel) array."""
+        return {name: sum(v.width(self.grid.levels) for v in group) for name, group in self.arrays.items()}
+
+    def dtypes(self) -> dict[str, np.dtype[Any]]:
+        """Type of every array of a split."""
+        return {**{name: np.dtype("<f4") for name in self.arrays}, **MARKS}
 
     def attributes(self) -> dict[str, Any]:
         """The root attributes of the Zarr group."""
@@ -81,13 +97,14 @@ class StoreSpec:
             "host": self.host,
             "time_step": self.time_step,
             "block": self.block,
+            "calendar": self.calendar,
             "grid": self.grid.to_dict(),
             "arrays": {name: [v.to_dict() for v in variables] for name, variables in self.arrays.items()},
             "provenance": dict(self.provenance),
         }
 
     @classmethod
-    def from_attributes(cls, attributes: Mapping[str, Any], path: Path) -> StoreSpec:
+    def from_attributes(cls, attributes: Mapping[str, Any], path: Place) -> StoreSpec:
         """Read back :meth:`attributes`, refusing what is not a store or of another format."""
         require_format(attributes, STORE, path)
         try:
@@ -109,13 +126,19 @@ class StoreSpec:
                 host=str(attributes["host"]),
                 provenance=dict(attributes["provenance"]),
                 block=block,
+                calendar=str(attributes.get("calendar", CALENDAR)),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SubgridError) as error:
             raise SubgridError(f"{path}: damaged store description ({error!r}); make the store again") from error
 
 
-def _chunk_file(folder: Path, array: str, block: int, dimensions: int) -> Path:
-    return folder / array / "c" / str(block) / "0" if dimensions == 2 else folder / array / "c" / str(block)
+def chunk_file(folder: Folder, array: str, block: int, dimensions: int) -> Folder:
+    """The file of one block of an array of the split ``folder``; ``dimensions`` is 1 for a mark, else 2."""
+    return cast(Folder, folder / _chunk_name(array, block, dimensions))
+
+
+def _chunk_name(array: str, block: int, dimensions: int) -> str:
+    return f"{array}/c/{block}/0" if dimensions == 2 else f"{array}/c/{block}"
 
 
 class _SplitWriter:
@@ -123,10 +146,7 @@ class _SplitWriter:
 
     def __init__(self, folder: Path, spec: StoreSpec) -> None:
         self.folder, self.spec = folder, spec
-        levels = spec.grid.levels
-        self.dtypes: dict[str, np.dtype[Any]] = {name: np.dtype("<f4") for name in spec.arrays}
-        self.widths = {name: sum(v.width(levels) for v in variables) for name, variables in spec.arrays.items()}
-        self.dtypes.update(MARKS)
+        self.dtypes, self.widths = spec.dtypes(), spec.widths()
         self.blocks = 0
         self.pending: dict[str, list[NDArray[Any]]] = {name: [] for name in self.dtypes}
         self.pending_rows = 0
@@ -165,13 +185,7 @@ class _SplitWriter:
             self.pending[name] = [rest]
             if name in self.statistics:
                 self.statistics[name] = self.statistics[name].merge(ChannelStatistics.of(block))
-            if len(block) < self.spec.block:
-                fill = [(0, self.spec.block - len(block))] + [(0, 0)] * (block.ndim - 1)
-                block = np.pad(block, fill)
-            target = _chunk_file(self.folder, name, self.blocks, block.ndim)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as handle:
-                handle.write(np.ascontiguousarray(block).data)
+            write_chunk(self.folder, self.spec, name, self.blocks, block)
         self.blocks += 1
         self.pending_rows -= rows
 
@@ -197,54 +211,104 @@ class _SplitWriter:
             self.statistics[name] = ChannelStatistics.from_arrays(arrays)
 
     def finish(self) -> None:
-        import zarr
-
         samples = self.samples
         if self.pending_rows:
             self._flush(self.pending_rows)
-        group = zarr.open_group(self.folder, mode="a", zarr_format=3)
-        group.update_attributes({"samples": samples})
-        for name, dtype in self.dtypes.items():
-            two = name in self.widths
-            shape = (samples, self.widths[name]) if two else (samples,)
-            chunks = (self.spec.block, *shape[1:])
-            attributes: dict[str, Any] = (
-                {"units": TIME_UNITS, "calendar": "proleptic_gregorian"} if name == "time" else {}
-            )
-            # Left by a kill in here; the chunks beside it stay.
-            (self.folder / name / "zarr.json").unlink(missing_ok=True)
-            group.create_array(
-                name,
-                shape=shape,
-                chunks=chunks,
-                dtype=dtype,
-                compressors=None,
-                fill_value=0,
-                dimension_names=("sample", f"{name}_channel") if two else ("sample",),
-                attributes=attributes,
-            )
-            if two:
-                self._finish_labels(group, name)
+        finish_split(self.folder, self.spec, samples, self.statistics)
 
-    def _finish_labels(self, group: Any, name: str) -> None:
-        labels = channel_labels(self.spec.arrays[name], self.spec.grid.levels)
-        channel = group.create_array(
-            f"{name}_channel",
-            shape=(len(labels),),
-            dtype=f"<U{max(map(len, labels), default=1)}",
+
+def write_chunk(folder: Path, spec: StoreSpec, array: str, block: int, rows: NDArray[Any]) -> None:
+    """Write the ``rows`` of one block of an array of the split ``folder``; a short block is filled with zeros."""
+    if len(rows) < spec.block:
+        rows = np.pad(rows, [(0, spec.block - len(rows))] + [(0, 0)] * (rows.ndim - 1))
+    target = chunk_file(folder, array, block, rows.ndim)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as handle:
+        handle.write(np.ascontiguousarray(rows).data)
+
+
+def begin_store(path: Path, spec: StoreSpec) -> None:
+    """Make the partial folder of the store ``path``, or go on with it.
+
+    Raises:
+        SubgridError: it cannot be written, or was begun with other settings.
+    """
+    folder = make_folder(partial_path(path))
+    settings = json.loads(json.dumps(spec.attributes()))
+    described = folder / SETTINGS_FILE
+    if not described.exists():
+        write_file(described, lambda beside: beside.write_text(json.dumps(settings)))
+    elif read_json(described) != settings:
+        raise SubgridError(f"{folder} was begun with other settings; remove it, or use the settings that it holds")
+
+
+def finish_split(folder: Path, spec: StoreSpec, samples: int, statistics: Mapping[str, ChannelStatistics]) -> None:
+    """Describe the split ``folder``, whose chunks are all written: its arrays, labels and statistics."""
+    import zarr
+
+    widths = spec.widths()
+    group = zarr.open_group(folder, mode="a", zarr_format=3)
+    group.update_attributes({"samples": samples})
+    for name, dtype in spec.dtypes().items():
+        two = name in widths
+        shape = (samples, widths[name]) if two else (samples,)
+        # Left by a kill in here; the chunks beside it stay.
+        (folder / name / "zarr.json").unlink(missing_ok=True)
+        group.create_array(
+            name,
+            shape=shape,
+            chunks=(spec.block, *shape[1:]),
+            dtype=dtype,
+            compressors=None,
+            fill_value=0,
+            dimension_names=("sample", f"{name}_channel") if two else ("sample",),
+            attributes={"units": TIME_UNITS, "calendar": spec.calendar} if name == "time" else {},
+        )
+        if two:
+            labels = channel_labels(spec.arrays[name], spec.grid.levels)
+            _write_labels(group, name, labels, statistics[name])
+
+
+def _write_labels(group: Any, name: str, labels: list[str], statistics: ChannelStatistics) -> None:
+    channel = group.create_array(
+        f"{name}_channel",
+        shape=(len(labels),),
+        dtype=f"<U{max(map(len, labels), default=1)}",
+        dimension_names=(f"{name}_channel",),
+        overwrite=True,
+    )
+    channel[:] = np.asarray(labels)
+    for field, values in statistics.summary().items():
+        array = group.create_array(
+            f"{name}_{field}",
+            shape=values.shape,
+            dtype=np.float64,
             dimension_names=(f"{name}_channel",),
             overwrite=True,
         )
-        channel[:] = np.asarray(labels)
-        for field, values in self.statistics[name].summary().items():
-            array = group.create_array(
-                f"{name}_{field}",
-                shape=values.shape,
-                dtype=np.float64,
-                dimension_names=(f"{name}_channel",),
-                overwrite=True,
-            )
-            array[:] = values
+        array[:] = values
+
+
+def finish_store(path: Path, spec: StoreSpec, splits: Iterable[str], scaffolding: Iterable[str]) -> ColumnStore:
+    """Describe the store whose splits are finished in the partial folder of ``path``, rename it there and open it.
+
+    ``scaffolding`` are the files and folders that served its making and are removed once it is in place.
+    """
+    import zarr
+
+    folder = partial_path(path)
+    with writable(folder):
+        root = zarr.open_group(folder, mode="a", zarr_format=3)
+        root.update_attributes({**spec.attributes(), "splits": sorted(splits)})
+        remove_leftovers(folder)
+    replace_folder(folder, path)
+    # Only now: a kill before the rename must find them.
+    for made in scaffolding:
+        if (path / made).is_dir():
+            shutil.rmtree(path / made)
+        else:
+            (path / made).unlink(missing_ok=True)
+    return open_store(path)
 
 
 def require_finite(
@@ -291,23 +355,18 @@ class StoreWriter:
         return self.folder / "checkpoint.safetensors"
 
     def _begin_or_resume(self) -> None:
-        settings = json.loads(json.dumps(self.spec.attributes()))
-        described = self.folder / "settings.json"
+        described = self.folder / SETTINGS_FILE
         if described.exists() and self._checkpoint_file.exists():
-            if read_json(described) != settings:
-                raise SubgridError(
-                    f"{self.folder} was begun with other settings; remove it, or use the settings that it holds"
-                )
+            begin_store(self.path, self.spec)
             try:
                 self._resume(read_arrays(self._checkpoint_file))
             except (SubgridError, KeyError, IndexError, TypeError, ValueError) as error:
                 reason = error if isinstance(error, SubgridError) else f"{self._checkpoint_file}: {error!r}"
                 raise SubgridError(f"{reason}: remove {self.folder} and the same command begins again") from error
             return
-        if described.exists():  # begun, perhaps with other settings, and cut before its first checkpoint
+        if described.exists():  # begun, perhaps otherwise, and cut before its first checkpoint
             shutil.rmtree(self.folder)
-            make_folder(self.folder)
-        write_file(described, lambda beside: beside.write_text(json.dumps(settings)))
+        begin_store(self.path, self.spec)
 
     def _resume(self, state: Mapping[str, NDArray[Any]]) -> None:
         for key in {k.split("/")[1] for k in state if k.startswith("split/")}:
@@ -338,19 +397,10 @@ class StoreWriter:
 
     def finish(self) -> ColumnStore:
         """Write the metadata, rename the store into place and open it."""
-        import zarr
-
         with writable(self.folder):
             for split in self.splits.values():
                 split.finish()
-            root = zarr.open_group(self.folder, mode="a", zarr_format=3)
-            root.update_attributes({**self.spec.attributes(), "splits": sorted(self.splits)})
-            remove_leftovers(self.folder)
-        replace_folder(self.folder, self.path)
-        # Only now: a kill before the rename must find them.
-        for made in (self._checkpoint_file.name, "settings.json"):
-            (self.path / made).unlink(missing_ok=True)
-        return open_store(self.path)
+        return finish_store(self.path, self.spec, self.splits, (self._checkpoint_file.name, SETTINGS_FILE))
 
 
 class Split:
@@ -387,19 +437,20 @@ class Split:
     def read(self, array: str, block: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """One block of one array, (rows, channel) or (rows,), with a single ``readinto``; into ``out`` if it is given.
 
+        A block that is not on this machine is fetched whole.
+
         Raises:
             SubgridError: the file is absent, truncated, or holds NaN or infinity (looked for at the first reading).
         """
         marks = array in MARKS
         dtype = MARKS[array] if marks else np.dtype("<f4")
         shape = (self.block,) if marks else (self.block, self.width(array))
-        path = _chunk_file(self.folder, array, block, len(shape))
+        path = chunk_file(self.folder, array, block, len(shape))
         # A short last block is a full one on disk, for which `out` has no room.
         direct = out is not None and out.shape == shape and out.dtype == dtype and out.flags.c_contiguous
         values: NDArray[Any] = out if out is not None and direct else np.empty(shape, dtype)
         try:
-            with path.open("rb", buffering=0) as handle:
-                got = handle.readinto(values.data)
+            got = read_into(path, values)
         except FileNotFoundError as error:
             raise SubgridError(f"{path} is missing: the store is incomplete; make it again") from error
         if got != values.nbytes:
@@ -423,7 +474,7 @@ class Split:
         import zarr
 
         try:
-            group = zarr.open_group(self.folder, mode="r")
+            group = zarr.open_group(str(self.folder), mode="r")
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise SubgridError(f"{self.folder}: damaged description ({error!r}); make the store again") from error
         found = {}
@@ -541,7 +592,7 @@ class JoinedSplits:
 class ColumnStore:
     """A finished store: grid, variables, provenance and splits. Open one with :func:`open_store`."""
 
-    def __init__(self, path: Path, spec: StoreSpec, split_names: list[str]) -> None:
+    def __init__(self, path: Place, spec: StoreSpec, split_names: list[str]) -> None:
         self.path, self.spec, self.split_names = path, spec, split_names
         self._array_of = {v.name: name for name, group in [*spec.arrays.items()][::-1] for v in group}
 
@@ -549,6 +600,18 @@ class ColumnStore:
     def grid(self) -> ColumnGrid:
         """The columns' grid."""
         return self.spec.grid
+
+    def local(self) -> Path:
+        """The store's folder, for what is read from a folder alone (restarts, the control run).
+
+        Raises:
+            UsageError: the store is not on this machine.
+        """
+        if isinstance(self.path, RemotePath):
+            raise UsageError(
+                f"{self.path} is not on this machine: copy it first, `subgrid data copy {self.path} {self.path.name}`"
+            )
+        return self.path
 
     def __getitem__(self, split: str) -> Split:
         """The split called ``split``; raises :class:`UsageError` if there is none."""
@@ -560,6 +623,11 @@ class ColumnStore:
         """The splits called ``names`` as one."""
         parts = [self[name] for name in names]
         return parts[0] if len(parts) == 1 else JoinedSplits(parts)
+
+    @property
+    def variables(self) -> list[str]:
+        """Names of all that the store holds."""
+        return list(self._array_of)
 
     def array_of(self, variable: str) -> str:
         """Name of the array that holds ``variable``; raises :class:`UsageError` if none does."""
@@ -586,10 +654,26 @@ class ColumnStore:
         self.require(found)
         return found
 
+    def own_set(self) -> str:
+        """Name of the variable set that the store was made for: its inputs and targets, else the one named as its host.
+
+        Raises:
+            UsageError: none is; the message asks for a name.
+        """
+        held = {name: [v.name for v in self.spec.arrays.get(name, ())] for name in ("inputs", "targets")}
+        names = variable_set_names()
+        for name in names:
+            known = variable_set(name)
+            if held == {"inputs": [v.name for v in known.inputs], "targets": [v.name for v in known.targets]}:
+                return name
+        if self.spec.host in names:
+            return self.spec.host
+        raise UsageError(
+            f"{self.path} is of no variable set of its own: choose one of {', '.join(names)} (variables=NAME)"
+        )
+
     def info(self) -> dict[str, Any]:
         """A JSON-able summary: what ``subgrid data info`` prints."""
-        from subgrid.base.files import folder_bytes
-
         splits = {}
         for name in self.split_names:
             split = self[name]
@@ -597,8 +681,8 @@ class ColumnStore:
             splits[name] = {
                 "samples": split.samples,
                 "blocks": split.blocks,
-                "first": str(np.datetime64(int(time.min()), "s")) if split.samples else None,
-                "last": str(np.datetime64(int(time.max()), "s")) if split.samples else None,
+                "first": date_text(int(time.min()), self.spec.calendar) if split.samples else None,
+                "last": date_text(int(time.max()), self.spec.calendar) if split.samples else None,
             }
         return {
             "path": str(self.path),
@@ -609,45 +693,79 @@ class ColumnStore:
             "levels": self.grid.levels,
             "arrays": {name: [v.name for v in variables] for name, variables in self.spec.arrays.items()},
             "splits": splits,
-            "bytes": folder_bytes(self.path),
+            "bytes": self.bytes(),
             "provenance": dict(self.spec.provenance),
         }
 
+    def bytes(self) -> int:
+        """Size of all files; of the blocks alone where the place does not say."""
+        if isinstance(self.path, Path):
+            return folder_bytes(self.path)
+        if lists_files(self.path):
+            return sum(size or 0 for size in file_sizes(self.path).values())
+        return sum(sum(_expected_files(self[name]).values()) for name in self.split_names)
 
-def _zarr_json(folder: Path) -> dict[str, Any]:
+
+def date_text(seconds: int, calendar: str) -> str:
+    """The date of a time of the store (:data:`TIME_UNITS`), such as ``0001-02-01T00:20:00``."""
+    if calendar == CALENDAR:
+        return str(np.datetime64(seconds, "s"))
+    import cftime
+
+    return str(cftime.num2date(seconds, TIME_UNITS, calendar).isoformat())
+
+
+def _zarr_json(folder: Place) -> dict[str, Any]:
     path = folder / "zarr.json"
-    if not path.is_file():
-        raise SubgridError(f"{folder} is not a finished column store (it has no zarr.json)")
-    meta = read_json(path)
+    try:
+        if isinstance(path, Path) and not path.is_file():
+            raise MissingError(str(path))
+        meta = read_json(path)
+    except MissingError as error:
+        raise SubgridError(f"{folder} is not a finished column store (it has no zarr.json)") from error
     if not isinstance(meta, dict) or not isinstance(meta.get("attributes", {}), dict):
         raise SubgridError(f"{path}: damaged description; make the store again")
     return meta
 
 
-def _check_files(split: Split) -> None:
-    """Every block file is there and of full size; raises :class:`SubgridError` for the first that is not."""
+def _expected_files(split: Split) -> dict[str, int]:
+    """Every block file of a split, relative to its folder, and its bytes."""
     arrays = {name: split.width(name) * 4 for name in split.store.spec.arrays}
     arrays.update({name: dtype.itemsize for name, dtype in MARKS.items()})
-    for name, row_bytes in arrays.items():
-        expected = split.block * row_bytes
-        for block in range(split.blocks):
-            path = _chunk_file(split.folder, name, block, 1 if name in MARKS else 2)
-            try:
-                size = os.stat(path).st_size  # noqa: PTH116 - a hot loop over many files
-            except FileNotFoundError as error:
-                raise SubgridError(f"{path} is missing: the store is incomplete; make it again") from error
-            if size != expected:
-                raise SubgridError(f"{path} is truncated ({size} of {expected} bytes); make the store again")
+    return {
+        _chunk_name(name, block, 1 if name in MARKS else 2): split.block * row_bytes
+        for name, row_bytes in arrays.items()
+        for block in range(split.blocks)
+    }
 
 
-def open_store(path: Path | str) -> ColumnStore:
-    """Open a finished store.
+def _check_files(split: Split) -> None:
+    """Every block file is there and of full size; raises :class:`SubgridError` for the first that is not.
+
+    A web server would be asked for each file: its blocks are checked as they are read.
+    """
+    if not lists_files(split.folder):
+        return
+    held = split.folder.sizes() if isinstance(split.folder, RemotePath) else {}
+    for name, expected in _expected_files(split).items():
+        path = split.folder / name
+        try:
+            size = held[name] if isinstance(path, RemotePath) else os.stat(path).st_size  # noqa: PTH116 - a hot loop
+        except (FileNotFoundError, KeyError) as error:
+            raise SubgridError(f"{path} is missing: the store is incomplete; make it again") from error
+        if size != expected:
+            raise SubgridError(f"{path} is truncated ({size} of {expected} bytes); make the store again")
+
+
+def open_store(path: Place | str) -> ColumnStore:
+    """Open a finished store: a folder, or a URL that fsspec reads (``s3://``, ``gs://``, ``hf://``, ``http://``, ...).
 
     Raises:
-        SubgridError: it does not exist, is unfinished, damaged, truncated, or of another format version.
+        UsageError: a URL of an unknown protocol.
+        SubgridError: it does not exist, is unfinished, damaged, truncated, of another format version, or not reached.
     """
-    path = Path(path)
-    if not path.exists():
+    path = place(path)
+    if isinstance(path, Path) and not path.exists():
         if partial_path(path).exists():
             raise SubgridError(
                 f"{path} is unfinished ({partial_path(path).name} is there): run the command that makes it again"

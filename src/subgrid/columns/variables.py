@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from subgrid.base.errors import SubgridError, unknown_name
 from subgrid.base.plugins import offered
+from subgrid.physics.constants import E3SM, SPEEDY, Constants
 
 Kind = Literal["profile", "scalar"]
 ENTRY_POINT_GROUP = "subgrid.variable_sets"
+#: Physical constants by the name that a variable set gives.
+CONSTANTS = {"speedy": SPEEDY, "e3sm": E3SM}
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,10 @@ class Variable:
         units: SI units as written in files.
         long_name: what a reader sees on an axis.
         energy: how to turn it into W/m2: ``temperature`` (cp dp/g), ``water`` (Lv dp/g for a profile,
-            Lv for a flux in kg/m2/s), ``flux`` (already W/m2) or ``""`` (no energy meaning).
+            Lv for a flux in kg/m2/s), ``water_depth`` (Lv rho_water for a flux in m/s), ``wind`` (speed dp/g),
+            ``flux`` (already W/m2) or ``""`` (no energy meaning).
+        standard: the quantity that it is, by a name common to all hosts (``temperature``, ``surface_pressure``);
+            empty: its own name.
         sum_of: (name, factor) of each stored variable that this one is the sum of; empty for one stored as it is.
     """
 
@@ -36,6 +44,7 @@ class Variable:
     units: str
     long_name: str = ""
     energy: str = ""
+    standard: str = ""
     sum_of: tuple[tuple[str, float], ...] = ()
 
     def channels(self, levels: int) -> list[str]:
@@ -45,6 +54,11 @@ class Variable:
     def width(self, levels: int) -> int:
         """Number of channels: ``levels`` for a profile, 1 for a scalar."""
         return levels if self.kind == "profile" else 1
+
+    @property
+    def quantity(self) -> str:
+        """The name common to all hosts, by which features, constraints and scores look for it."""
+        return self.standard or self.name
 
     @property
     def stored(self) -> dict[str, float]:
@@ -60,7 +74,11 @@ class Variable:
             "long_name": self.long_name,
             "energy": self.energy,
         }
-        return {**found, "sum_of": dict(self.sum_of)} if self.sum_of else found
+        if self.standard:
+            found["standard"] = self.standard
+        if self.sum_of:
+            found["sum_of"] = dict(self.sum_of)
+        return found
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Variable:
@@ -102,15 +120,33 @@ def offsets(variables: Iterable[Variable], levels: int) -> dict[str, slice]:
     return found
 
 
+def quantities(variables: Iterable[Variable], levels: int) -> dict[str, slice]:
+    """Where each quantity (see :attr:`Variable.quantity`) lies in the flat layout."""
+    variables = tuple(variables)
+    place = offsets(variables, levels)
+    return {v.quantity: place[v.name] for v in variables}
+
+
 @dataclass(frozen=True)
 class VariableSet:
-    """What an emulator reads (``inputs``) and predicts (``targets``); profiles first, then scalars."""
+    """What an emulator reads (``inputs``) and predicts (``targets``); profiles first, then scalars.
+
+    Args:
+        name: of the set.
+        inputs, targets: its variables.
+        description: one line.
+        constants: physical constants of the model that they come from, ``speedy`` or ``e3sm``.
+        emulator: settings of an emulator that differ here from the general defaults.
+        published_inputs: names of the inputs in the order of published flat files and networks; empty: ours.
+    """
 
     name: str
     inputs: tuple[Variable, ...]
     targets: tuple[Variable, ...]
     description: str = ""
-    meta: dict[str, Any] = field(default_factory=dict, compare=False)
+    constants: str = "speedy"
+    emulator: dict[str, Any] = field(default_factory=dict, compare=False)
+    published_inputs: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         for role, variables in (("inputs", self.inputs), ("targets", self.targets)):
@@ -121,12 +157,27 @@ class VariableSet:
             kinds = [v.kind for v in variables]
             if kinds != sorted(kinds):
                 raise SubgridError(f"variable set '{self.name}': {role} must list profiles before scalars")
+        if self.constants not in CONSTANTS:
+            raise unknown_name(f"constants of variable set '{self.name}'", self.constants, CONSTANTS)
+
+    @property
+    def physics(self) -> Constants:
+        """Physical constants of the model that the variables come from."""
+        return CONSTANTS[self.constants]
+
+    def published_order(self, levels: int) -> NDArray[np.intp]:
+        """Where each channel of the published flat input lies in ours, (n_in,): ``published = ours[:, order]``."""
+        if not self.published_inputs:
+            return np.arange(sum(v.width(levels) for v in self.inputs))
+        place = offsets(self.inputs, levels)
+        return np.concatenate([np.arange(place[n].start, place[n].stop) for n in self.published_inputs])
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, read back by :meth:`from_dict`."""
         return {
             "name": self.name,
             "description": self.description,
+            "constants": self.constants,
             "inputs": [v.to_dict() for v in self.inputs],
             "targets": [v.to_dict() for v in self.targets],
         }
@@ -138,6 +189,7 @@ class VariableSet:
             return cls(
                 name=str(values["name"]),
                 description=str(values.get("description", "")),
+                constants=str(values.get("constants", "speedy")),
                 inputs=tuple(Variable.from_dict(v) for v in values["inputs"]),
                 targets=tuple(Variable.from_dict(v) for v in values["targets"]),
             )
@@ -192,12 +244,44 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def _parse(section: dict[str, Any] | None) -> list[Variable]:
-    section = section or {}
+@dataclass(frozen=True)
+class Catalogue:
+    """Variables that several sets share, and names for groups of them."""
+
+    variables: Mapping[str, Variable] = field(default_factory=dict)
+    groups: Mapping[str, list[str]] = field(default_factory=dict)
+
+    def names(self, listed: Iterable[str]) -> list[str]:
+        """``listed`` with every group replaced by its members."""
+        return [name for one in listed for name in self.groups.get(one, [one])]
+
+    def pick(self, listed: Iterable[str], kind: str) -> list[Variable]:
+        """The variables and groups ``listed``; raises :class:`SubgridError` for one unknown or not of ``kind``."""
+        names = self.names(listed)
+        wrong = [n for n in names if n not in self.variables or self.variables[n].kind != kind]
+        if wrong:
+            raise SubgridError(f"its catalogue has no {kind} {', '.join(wrong)}")
+        return [self.variables[n] for n in names]
+
+
+def catalogue(name: str) -> Catalogue:
+    """The catalogue of ``catalogues/<name>.yaml``; raises :class:`SubgridError` if there is none."""
+    file = resources.files("subgrid.columns") / "catalogues" / f"{name}.yaml"
+    if not file.is_file():
+        raise SubgridError(f"there is no catalogue '{name}'")
+    content = yaml.load(file.read_text(), _Loader)  # noqa: S506 (a SafeLoader)
+    return Catalogue({v.name: v for v in _parse(content, Catalogue())}, content.get("groups", {}))
+
+
+def _parse(section: dict[str, Any] | None, known: Catalogue) -> list[Variable]:
+    """Variables by kind: described one by one, or a list of names in the catalogue."""
     found = []
     for kind, group in (("profile", "profiles"), ("scalar", "scalars")):
-        for name, details in (section.get(group) or {}).items():
-            found.append(Variable.from_dict({"name": name, "kind": kind, **details}))
+        held = (section or {}).get(group) or {}
+        if isinstance(held, dict):
+            found += [Variable.from_dict({"name": name, "kind": kind, **details}) for name, details in held.items()]
+        else:
+            found += known.pick(held, kind)
     return found
 
 
@@ -227,17 +311,24 @@ def _read_set(name: str, extending: tuple[str, ...]) -> VariableSet:
         raise SubgridError(f"variable sets extend one another in a circle: {' -> '.join((*extending, name))}")
     try:
         content = yaml.load(file.read_text(), _Loader)  # noqa: S506 (a SafeLoader)
-        inputs, targets = _parse(content.get("inputs")), _parse(content.get("targets"))
+        known = catalogue(str(content["catalogue"])) if "catalogue" in content else Catalogue()
+        inputs, targets = _parse(content.get("inputs"), known), _parse(content.get("targets"), known)
         parent = content.get("extends")
         description = str(content.get("description", ""))
+        published = known.names(content.get("published_inputs") or [])
+        constants, emulator = content.get("constants"), dict(content.get("emulator") or {})
     except (yaml.YAMLError, AttributeError, TypeError, SubgridError) as error:
         raise SubgridError(f"variable set '{name}': malformed file {file} ({error})") from error
     if parent:
         base = _read_set(str(parent), (*extending, name))
         inputs, targets = _extended(base.inputs, inputs), _extended(base.targets, targets)
+        constants, emulator = constants or base.constants, {**base.emulator, **emulator}
     return VariableSet(
         name=name,
         inputs=tuple([*profiles(inputs), *scalars(inputs)]),
         targets=tuple([*profiles(targets), *scalars(targets)]),
         description=description,
+        constants=str(constants or "speedy"),
+        emulator=emulator,
+        published_inputs=tuple(published),
     )

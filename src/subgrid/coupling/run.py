@@ -22,8 +22,8 @@ from subgrid.base.provenance import versions
 from subgrid.columns.store import ColumnStore, open_store
 from subgrid.coupling.compare import compare, verdict
 from subgrid.coupling.timing import step_times
-from subgrid.emulator.emulator import Emulator
-from subgrid.emulator.files import load_emulator
+from subgrid.emulator.base import ColumnEmulator
+from subgrid.emulator.files import load
 from subgrid.hosts.base import BRIDGES, KEEPS, Host, check_fits, host_of
 from subgrid.hosts.climate import open_climate
 
@@ -38,7 +38,7 @@ class CoupleConfig:
     """A coupled run.
 
     Args:
-        emulator: run folder or emulator folder.
+        emulator: run folder, emulator folder, or a published network's TorchScript file.
         data: the column store whose host, restarts and control are used.
         start: ISO date of a restart in the store; empty: the first test month.
         days: length.
@@ -47,6 +47,8 @@ class CoupleConfig:
             ``diffusion``: the host adds its own vertical diffusion to an emulator trained without it.
         timings: also measure what each part of a step costs.
         constraints: settings of the emulator to change for this run (bounds and constraints).
+        variables: what a TorchScript file reads; empty for folders.
+        trust: load the TorchScript file of a folder that holds a published network.
     """
 
     emulator: str
@@ -57,6 +59,8 @@ class CoupleConfig:
     keep: str = "none"
     timings: bool = True
     constraints: dict[str, Any] = field(default_factory=dict)
+    variables: str = ""
+    trust: bool = False
 
     def __post_init__(self) -> None:
         if self.days < 1:
@@ -90,7 +94,7 @@ def restart_file(store: ColumnStore, start: str) -> Path:
     Raises:
         UsageError: no restart at that date; the dates are listed.
     """
-    files = sorted((store.path / "restarts").glob("*.safetensors"))
+    files = sorted((store.local() / "restarts").glob("*.safetensors"))
     if not files:
         raise UsageError(f"{store.path} holds no restarts: make it with `subgrid data generate`")
     if not start:
@@ -120,7 +124,7 @@ def couple(config: CoupleConfig, out: Path | str) -> CoupledRun:
         if (out / "metrics.json").exists():
             logger.info("couple: %s is finished already", out)
             return CoupledRun(out, read_json(out / "metrics.json"))
-        emulator = load_emulator(config.emulator, **config.constraints)
+        emulator = load(config.emulator, trust=config.trust, **_given(config, store), **config.constraints)
         driven = host_of(store)
         check_fits(emulator, driven, config.keep)
         remove_leftovers(make_folder(out))
@@ -129,8 +133,15 @@ def couple(config: CoupleConfig, out: Path | str) -> CoupledRun:
             return _run(config, out, store, restart, emulator, driven)
 
 
+def _given(config: CoupleConfig, store: ColumnStore) -> dict[str, Any]:
+    """What a TorchScript file does not say of itself."""
+    if not Path(config.emulator).is_file():
+        return {"variables": config.variables}
+    return {"variables": config.variables, "grid": store.grid.vertical, "time_step": store.spec.time_step}
+
+
 def _run(
-    config: CoupleConfig, out: Path, store: ColumnStore, restart: Path, emulator: Emulator, driven: Host
+    config: CoupleConfig, out: Path, store: ColumnStore, restart: Path, emulator: ColumnEmulator, driven: Host
 ) -> CoupledRun:
     control = matched_control(store, driven, restart, config.days, out)
     watch = _DriftWatch(control, driven.grid)
@@ -146,14 +157,16 @@ def _run(
 
 
 def _same(config: CoupleConfig, out: Path) -> bool:
-    return bool(read_record(out / "config.json", COUPLED) == json.loads(json.dumps(asdict(config))))
+    """Whether ``out`` was begun with this config; a setting that its own lacks had its default."""
+    held = {**asdict(CoupleConfig(emulator="", data="")), **read_record(out / "config.json", COUPLED)}
+    return bool(held == json.loads(json.dumps(asdict(config))))
 
 
 def matched_control(store: ColumnStore, driven: Any, restart: Path, days: int, out: Path) -> xr.Dataset:
     """The host's own climate over the same days: the store's, if it covers them, else run now by the same code."""
     first = np.datetime64(restart.stem)
     wanted = first + np.arange(days) * np.timedelta64(1, "D")
-    held = open_climate(store.path / "control" / "daily")
+    held = open_climate(store.local() / "control" / "daily")
     times = held["time"].values.astype("datetime64[D]")
     if wanted[0] >= times[0] and wanted[-1] <= times[-1]:
         start = int((wanted[0] - times[0]).astype(int))

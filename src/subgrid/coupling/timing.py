@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from subgrid.emulator.emulator import Emulator
+from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.flat import FlatEmulator
 
 REPEATS = 20
 
 
-def network_alone(emulator: Emulator, sample: Any) -> float:
+def network_alone(emulator: ColumnEmulator, sample: Any) -> float:
     """Seconds of one evaluation of the emulator in torch on ``sample`` (n, n_in), the least of some."""
     flat, x = FlatEmulator(emulator).eval(), torch.from_numpy(sample)
     walls = []
@@ -26,7 +26,7 @@ def network_alone(emulator: Emulator, sample: Any) -> float:
     return min(walls)
 
 
-def step_times(host: Any, emulator: Emulator, restart: Path, bridge: str, keep: str = "none") -> dict[str, float]:
+def step_times(host: Any, emulator: ColumnEmulator, restart: Path, bridge: str, keep: str = "none") -> dict[str, float]:
     """Milliseconds per step: own physics, dynamics only, null callback, coupled, and the emulator alone in torch.
 
     ``callback`` is what crossing to torch and back costs; ``coupling`` what the coupled step costs beyond dynamics

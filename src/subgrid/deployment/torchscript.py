@@ -20,8 +20,8 @@ from subgrid.base.logs import log_file
 from subgrid.base.provenance import versions
 from subgrid.columns.store import Split, open_store
 from subgrid.columns.variables import channel_labels
-from subgrid.emulator.emulator import Emulator
-from subgrid.emulator.files import load_emulator
+from subgrid.emulator.base import ColumnEmulator
+from subgrid.emulator.files import load_for_store, require_emulator
 from subgrid.emulator.flat import TILE, FlatEmulator, whole_tiles
 
 #: Batch sizes at which an export is checked, as hosts chunk their columns.
@@ -66,14 +66,15 @@ class Shell(nn.Module):
         return y
 
 
-def script(emulator: Emulator, sample: Tensor) -> torch.jit.ScriptModule:
+def script(emulator: ColumnEmulator, sample: Tensor) -> torch.jit.ScriptModule:
     """The emulator as TorchScript, traced on ``sample`` (n, n_in) and frozen in evaluation mode on the CPU."""
     flat = FlatEmulator(emulator).cpu().eval()
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         core = torch.jit.trace(_Core(flat).eval(), whole_tiles(sample), check_trace=False)
         shell = torch.jit.script(Shell(core, flat.n_in, flat.n_out).eval())
-        return torch.jit.freeze(shell)
+        # folded batch norms, as freezing would by itself, round otherwise
+        return torch.jit.freeze(shell, optimize_numerics=False)
 
 
 def relative_difference(
@@ -91,7 +92,7 @@ def relative_difference(
 
 def differences(
     module: torch.jit.ScriptModule,
-    emulator: Emulator,
+    emulator: ColumnEmulator,
     sample: NDArray[np.float32],
     spread: NDArray[np.float64],
 ) -> dict[str, float]:
@@ -110,25 +111,30 @@ def differences(
     return found
 
 
-def export(run: Path | str, data: Path | str, out: Path | str) -> dict[str, Any]:
+def export(
+    run: Path | str, data: Path | str, out: Path | str, variables: str = "", trust: bool = False
+) -> dict[str, Any]:
     """Write ``model.pt``, ``contract.json`` and ``report.json`` (the measured differences) to ``out``.
 
     Args:
-        run: run folder or emulator folder.
+        run: run folder, emulator folder, or a published network's TorchScript file.
         data: a store whose test columns the export is checked on.
         out: folder to write.
+        variables: what a TorchScript file reads; empty for folders.
+        trust: load the TorchScript file of a folder that holds a published network.
 
     Raises:
         SubgridError: the store has other levels; or the scripted model differs from the emulator: at all at the same
             batch size, or by more than 1e-5 of an output's spread at another one.
     """
     out = Path(out)
-    emulator = load_emulator(run)
+    require_emulator(run)
     store = open_store(data)
+    emulator = load_for_store(run, store, variables, trust)
     split = store["test"]
-    if store.grid.levels != emulator.grid.n_levels:
+    if store.grid.levels != emulator.levels:
         raise SubgridError(
-            f"{data} has {store.grid.levels} levels, the emulator {emulator.grid.n_levels}: check it on a store with "
+            f"{data} has {store.grid.levels} levels, the emulator {emulator.levels}: check it on a store with "
             "its own levels"
         )
     sample = _sample(split, emulator, 3 * max(BATCHES))
@@ -165,7 +171,7 @@ def export(run: Path | str, data: Path | str, out: Path | str) -> dict[str, Any]
         return report
 
 
-def _sample(split: Split, emulator: Emulator, count: int) -> NDArray[np.float32]:
+def _sample(split: Split, emulator: ColumnEmulator, count: int) -> NDArray[np.float32]:
     """The first ``count`` columns of a split, repeated where it holds fewer."""
     found: list[NDArray[np.float32]] = []
     for block in range(split.blocks):
@@ -176,8 +182,8 @@ def _sample(split: Split, emulator: Emulator, count: int) -> NDArray[np.float32]
     return np.resize(columns, (count, columns.shape[1]))
 
 
-def _contract(emulator: Emulator) -> dict[str, Any]:
-    levels = emulator.grid.n_levels
+def _contract(emulator: ColumnEmulator) -> dict[str, Any]:
+    levels = emulator.levels
     flat = FlatEmulator(emulator)
     return {
         **mark(BUNDLE),

@@ -6,11 +6,14 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from subgrid.base.errors import UsageError, unknown_name
+from subgrid.columns.variables import VariableSet
 
 #: How humidity and stability reach the network (see :mod:`subgrid.emulator.features`).
 INPUTS = ("raw", "relative_humidity", "relative_humidity_buoyancy")
 WATER = ("none", "precipitation", "projection")
 ENERGY = ("none", "projection")
+#: Where means and spreads come from: the training columns, or ClimSim's published files.
+NORMALIZATION = ("computed", "official")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,13 @@ class EmulatorConfig:
         energy: ``none``, or ``projection``: the smallest change of heating, radiation and sensible heat, in units of
             each output's spread, that closes the column's energy (SPEEDY's own is not closed).
         positive_water: bound drying by what a layer holds.
+        normalization: ``computed`` (the training columns' float64 statistics) or ``official`` (ClimSim's published
+            files; needs ``inputs=raw``).
+        normalization_folder: where the published files lie; read when training begins, and not needed afterwards.
+        normalization_inputs, normalization_outputs, normalization_rates: names of files in place of those that belong
+            to the variable set (see :mod:`subgrid.columns.normalisation`).
+        prune_inputs: ``official`` sets cloud inputs of so many levels from the top to 0.
+        prune_outputs: ``official`` sets tendencies of waters and winds of so many levels from the top to 0.
     """
 
     inputs: str = "relative_humidity_buoyancy"
@@ -47,9 +57,22 @@ class EmulatorConfig:
     water: str = "none"
     energy: str = "none"
     positive_water: bool = True
+    normalization: str = "computed"
+    normalization_folder: str = ""
+    normalization_inputs: str = ""
+    normalization_outputs: str = ""
+    normalization_rates: str = ""
+    prune_inputs: int = 15
+    prune_outputs: int = 12
 
     def __post_init__(self) -> None:
-        choices = (("inputs", INPUTS), ("saturation", ("murray", "sam")), ("water", WATER), ("energy", ENERGY))
+        choices = (
+            ("inputs", INPUTS),
+            ("saturation", ("murray", "sam")),
+            ("water", WATER),
+            ("energy", ENERGY),
+            ("normalization", NORMALIZATION),
+        )
         for name, valid in choices:
             if getattr(self, name) not in valid:
                 raise unknown_name(f"emulator.{name}", str(getattr(self, name)), valid)
@@ -60,6 +83,19 @@ class EmulatorConfig:
                 f"emulator.condense_hours={self.condense_hours} must be positive and emulator.condense_above="
                 f"{self.condense_above} within 0.5 and 2"
             )
+        for name in ("prune_inputs", "prune_outputs"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"emulator.{name}={getattr(self, name)} must not be negative")
+        if self.normalization == "official" and self.inputs != "raw":
+            raise UsageError(
+                f"emulator.normalization=official knows the variables alone, not emulator.inputs={self.inputs}: add "
+                "emulator.inputs=raw"
+            )
+
+    @classmethod
+    def for_variables(cls, variables: VariableSet) -> EmulatorConfig:
+        """The defaults, with what the variable set says of them."""
+        return cls.from_dict(variables.emulator)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""

@@ -43,9 +43,9 @@ class Constraint(nn.Module):
     def __init__(self, features: InputFeatures, variables: VariableSet) -> None:
         super().__init__()
         self.features = features
-        self.target_profiles = [v.name for v in profiles(variables.targets)]
-        self.target_scalars = [v.name for v in scalars(variables.targets)]
-        held = {v.name for v in variables.inputs} | {v.name for v in variables.targets}
+        self.target_profiles = [v.quantity for v in profiles(variables.targets)]
+        self.target_scalars = [v.quantity for v in scalars(variables.targets)]
+        held = {v.quantity for v in (*variables.inputs, *variables.targets)}
         missing = [n for n in (*self.needs_inputs, *self.needs_targets) if n not in held]
         if missing:
             raise UsageError(
@@ -92,7 +92,9 @@ class Condense(Constraint):
         saturated = saturation_specific_humidity(t, pressure, self.saturation)  # type: ignore[arg-type]
         rate = torch.relu(q - self.above * saturated) * self.rate
         rain = (rate * self.features.mass(s_in)).sum(1)
-        heating = self._tendency(p_out, "temperature_tendency") + (SPEEDY.Lv / SPEEDY.cp) * rate
+        heating = (
+            self._tendency(p_out, "temperature_tendency") + (self.features.physics.Lv / self.features.physics.cp) * rate
+        )
         drying = self._tendency(p_out, "specific_humidity_tendency") - rate
         p_out = self._replace_profile(p_out, "temperature_tendency", heating)
         p_out = self._replace_profile(p_out, "specific_humidity_tendency", drying)

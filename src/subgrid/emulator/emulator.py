@@ -8,15 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from subgrid.columns.variables import VariableSet, profiles, scalars
+from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.emulator.constraints import build_constraints
 from subgrid.emulator.features import InputFeatures
+from subgrid.emulator.official import build_inputs
 from subgrid.emulator.transforms import Standardise
 from subgrid.networks import Network, NetworkShape, build
 from subgrid.physics.vertical import VerticalGrid
 
 
-class Emulator(nn.Module):
+class Emulator(ColumnEmulator):
     """Maps physical columns to physical tendencies.
 
     ``forward(profiles, scalars, memory)`` is encode -> network -> decode -> constrain. Level 0 is the top.
@@ -40,25 +42,18 @@ class Emulator(nn.Module):
         time_step: float,
         config: EmulatorConfig,
     ) -> None:
-        super().__init__()
+        super().__init__(variables, grid, grid.n_levels, time_step, config)
         self.network = network
-        self.variables, self.grid, self.time_step, self.config = variables, grid, time_step, config
         self.features = InputFeatures(config.inputs, variables, grid, config.saturation)
         shape = network.shape
-        self.inputs = Standardise(shape.levels, shape.profiles_in, shape.scalars_in)
+        self.inputs = build_inputs(config, shape.levels, shape.profiles_in, shape.scalars_in)
         self.outputs = Standardise(shape.levels, shape.profiles_out, shape.scalars_out)
         self.constraints = nn.ModuleList(build_constraints(config, variables, self.features, self.outputs, time_step))
-        self.metadata: dict[str, Any] = {}
 
     @property
     def counters(self) -> list[str]:
         """Names of the columns of the diagnostics."""
         return ["inputs_clipped", "outputs_clipped", *(str(c.counter) for c in self.constraints)]
-
-    @property
-    def memory_size(self) -> int:
-        """Numbers per column that the caller carries from step to step."""
-        return 0
 
     def encode(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor]:
         """Raw SI -> normalised network inputs (within the training range if ``clip_inputs``)."""

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from subgrid.base.errors import UsageError
 from subgrid.columns.variables import VariableSet, profiles, scalars
 from subgrid.physics.column import layer_mass
-from subgrid.physics.constants import SPEEDY
 from subgrid.physics.moisture import relative_humidity, saturation_specific_humidity
 from subgrid.physics.vertical import VerticalGrid, hydrostatic_geopotential
 
@@ -29,7 +28,7 @@ class InputFeatures(nn.Module):
 
     Args:
         kind: one of the names above.
-        variables: needs ``temperature``, ``specific_humidity`` and ``surface_pressure`` unless ``raw``.
+        variables: needs the quantities ``temperature``, ``specific_humidity`` and ``surface_pressure`` unless ``raw``.
         grid: vertical grid.
         saturation: saturation formula.
 
@@ -40,8 +39,9 @@ class InputFeatures(nn.Module):
     def __init__(self, kind: str, variables: VariableSet, grid: VerticalGrid, saturation: str) -> None:
         super().__init__()
         self.kind, self.grid, self.saturation = kind, grid, saturation
-        self.profile_names = [v.name for v in profiles(variables.inputs)]
-        self.scalar_names = [v.name for v in scalars(variables.inputs)]
+        self.physics = variables.physics
+        self.profile_names = [v.quantity for v in profiles(variables.inputs)]
+        self.scalar_names = [v.quantity for v in scalars(variables.inputs)]
         needed = [] if kind == "raw" else ["temperature", "specific_humidity", "surface_pressure"]
         missing = [n for n in needed if n not in self.profile_names + self.scalar_names]
         if missing:
@@ -55,11 +55,11 @@ class InputFeatures(nn.Module):
             self.names.append("plume_buoyancy")
 
     def profile(self, profile_values: Tensor, name: str) -> Tensor:
-        """One raw profile, (n, level)."""
+        """One raw profile by its quantity, (n, level)."""
         return profile_values[:, :, self.profile_names.index(name)]
 
     def scalar(self, scalar_values: Tensor, name: str) -> Tensor:
-        """One raw scalar, (n,)."""
+        """One raw scalar by its quantity, (n,)."""
         return scalar_values[:, self.scalar_names.index(name)]
 
     def forward(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,13 +83,13 @@ class InputFeatures(nn.Module):
     def _buoyancy(self, t: Tensor, q: Tensor, ps: Tensor, pressure: Tensor) -> Tensor:
         """Summed from differences, which float32 keeps: each energy alone rounds to 3e-5 K, a tenth of a percent of
         what the network resolves near the onset of convection."""
-        height = hydrostatic_geopotential(t, q, ps, torch.zeros_like(ps), self.grid, SPEEDY) / SPEEDY.cp
+        height = hydrostatic_geopotential(t, q, ps, torch.zeros_like(ps), self.grid, self.physics) / self.physics.cp
         saturated = saturation_specific_humidity(t, pressure, self.saturation)  # type: ignore[arg-type]
         warmer = (t[:, -1:] - t) + (height[:, -1:] - height)
-        return torch.clamp(warmer + (SPEEDY.Lv / SPEEDY.cp) * (q[:, -1:] - saturated), *BUOYANCY_BOUNDS)
+        return torch.clamp(warmer + (self.physics.Lv / self.physics.cp) * (q[:, -1:] - saturated), *BUOYANCY_BOUNDS)
 
     def mass(self, scalar_values: Tensor) -> Tensor:
         """Mass of each layer, (n, level), kg/m2."""
         thickness = self.grid.layer_thickness(self.scalar(scalar_values, "surface_pressure"))
-        mass: Tensor = layer_mass(thickness, SPEEDY.gravity)
+        mass: Tensor = layer_mass(thickness, self.physics.gravity)
         return mass

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from subgrid.columns.variables import profiles, scalars
-from subgrid.emulator.emulator import Emulator
+from subgrid.emulator.base import ColumnEmulator
 
 
 def unflatten(x: Tensor, n_profiles: int, levels: int) -> tuple[Tensor, Tensor]:
@@ -33,15 +33,15 @@ def whole_tiles(x: Tensor) -> Tensor:
 
 
 class FlatEmulator(nn.Module):
-    """Wraps an :class:`Emulator` without memory: what hosts, exports and offline scores call.
+    """Wraps a :class:`ColumnEmulator` without memory: what hosts, exports and offline scores call.
 
     ``forward(x (n, n_in)) -> (y (n, n_out), diagnostics (n, counter))``.
     """
 
-    def __init__(self, emulator: Emulator) -> None:
+    def __init__(self, emulator: ColumnEmulator) -> None:
         super().__init__()
         self.emulator = emulator
-        self.levels = emulator.grid.n_levels
+        self.levels = emulator.levels
         self.n_profiles = len(profiles(emulator.variables.inputs))
         self.n_in = self.n_profiles * self.levels + len(scalars(emulator.variables.inputs))
         self.n_out = len(profiles(emulator.variables.targets)) * self.levels + len(scalars(emulator.variables.targets))

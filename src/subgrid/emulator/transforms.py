@@ -49,15 +49,19 @@ class Standardise(nn.Module):
             self.register_buffer(f"profile_{name}", torch.zeros(levels, profiles))
             self.register_buffer(f"scalar_{name}", torch.zeros(scalars))
 
-    def fill(self, statistics: ChannelRange) -> None:
-        """Set the buffers from float64 statistics.
+    def fill(
+        self,
+        statistics: ChannelRange,
+        inverses: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    ) -> None:
+        """Set the buffers from float64 statistics; ``inverses``, where given, are used in place of 1 / std.
 
         Raises:
             SubgridError: shapes do not fit or values are not finite.
         """
         for part, kind in enumerate(("profile", "scalar")):
             mean, std = statistics.mean[part], statistics.std[part]
-            inverse = inverse_spread(mean, std)
+            inverse = inverse_spread(mean, std) if inverses is None else inverses[part]
             values = {
                 "mean": mean,
                 "inverse": inverse,

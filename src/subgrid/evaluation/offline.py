@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -21,12 +20,13 @@ from subgrid.base.progress import Progress
 from subgrid.base.provenance import versions
 from subgrid.columns.store import ColumnStore, Split, open_store
 from subgrid.columns.variables import offsets, profiles
-from subgrid.emulator.emulator import Emulator
-from subgrid.emulator.files import load_emulator
-from subgrid.emulator.flat import FlatEmulator
+from subgrid.emulator.base import ColumnEmulator
+from subgrid.emulator.files import load_for_store, require_emulator
+from subgrid.evaluation.energy import air_mass, energy_factors
 from subgrid.evaluation.floors import Predictor, mean_predictor, ridge_predictor
+from subgrid.evaluation.metrics import METRICS, STANDARD, chosen
+from subgrid.evaluation.predict import emulator_predictor
 from subgrid.evaluation.sections import SectionSums
-from subgrid.physics.constants import SPEEDY
 from subgrid.scores.pointwise import PointwiseScores, channel_weights
 
 logger = logging.getLogger("subgrid")
@@ -37,32 +37,27 @@ class EvaluateConfig:
     """An offline evaluation.
 
     Args:
-        emulator: run folder or emulator folder.
+        emulator: run folder, emulator folder, or a published network's TorchScript file.
         data: column store.
         split: which columns.
+        metrics: comma list of further sets of metrics (see :mod:`subgrid.evaluation.metrics`).
+        variables: what a TorchScript file reads; empty for folders.
+        trust: load the TorchScript file of a folder that holds a published network.
     """
 
     emulator: str
     data: str
     split: str = "test"
-
-
-def emulator_predictor(emulator: Emulator) -> Predictor:
-    """The emulator on flat raw columns, (n, n_in) to (n, n_out) float64."""
-    flat = FlatEmulator(emulator).eval()
-
-    def predict(x: NDArray[np.float32]) -> NDArray[np.float64]:
-        with torch.inference_mode():
-            return flat(torch.from_numpy(x))[0].double().numpy()
-
-    return predict
+    metrics: str = STANDARD
+    variables: str = ""
+    trust: bool = False
 
 
 class _Scored:
     """One model's accumulators: native units, and W/m2 for the variables that have an energy meaning."""
 
-    def __init__(self, emulator: Emulator) -> None:
-        levels = emulator.grid.n_levels
+    def __init__(self, emulator: ColumnEmulator) -> None:
+        levels = emulator.levels
         self.sizes = {v.name: v.width(levels) for v in emulator.variables.targets}
         self.native, self.energy = PointwiseScores(self.sizes), PointwiseScores(self.sizes)
 
@@ -89,20 +84,10 @@ class _Scored:
         return found
 
 
-def energy_factors(emulator: Emulator, mass: NDArray[np.float64], channels: int) -> NDArray[np.float64]:
-    """What turns each output channel into W/m2, (n, channel): cp m, Lv m, Lv or 1."""
-    factor = np.ones((len(mass), channels))
-    for variable in emulator.variables.targets:
-        part = offsets(emulator.variables.targets, emulator.grid.n_levels)[variable.name]
-        if variable.energy == "temperature":
-            factor[:, part] = SPEEDY.cp * mass
-        elif variable.energy == "water":
-            factor[:, part] = SPEEDY.Lv * (mass if variable.kind == "profile" else 1.0)
-    return factor
-
-
 def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
     """Score an emulator, the training mean and a ridge regression on a split; writes ``scores.json`` and ``sections``.
+
+    The two floors are left out where the store has no split ``train``.
 
     R2 = 1 - sum w (y - yhat)^2 / sum w (y - ybar)^2 over columns, times and levels, with w = layer mass x area /
     sampling probability and ybar the split's weighted mean per level.
@@ -111,22 +96,19 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
         UsageError: the store lacks a variable or split.
         SubgridError: unreadable inputs.
     """
-    out = Path(out)
-    emulator = load_emulator(config.emulator)
+    out, further = Path(out), chosen(config.metrics)
+    require_emulator(config.emulator)
     store = open_store(config.data)
+    emulator = load_for_store(config.emulator, store, config.variables, config.trust)
     store.require(emulator.variables)
-    if store.grid.levels != emulator.grid.n_levels:
+    if store.grid.levels != emulator.levels:
         raise SubgridError(
-            f"{config.data} has {store.grid.levels} levels, the emulator {emulator.grid.n_levels}: evaluate it on a "
+            f"{config.data} has {store.grid.levels} levels, the emulator {emulator.levels}: evaluate it on a "
             "store with its own levels"
         )
-    train, split = store["train"], store[config.split]
+    split = store[config.split]
     with only_writer(out), log_file(out, "evaluate"):
-        predictors = {
-            "emulator": emulator_predictor(emulator),
-            "ridge": ridge_predictor(emulator, train),
-            "mean": mean_predictor(emulator, train),
-        }
+        predictors = _predictors(emulator, store)
         scored, sections = _score(emulator, store, split, predictors)
         energetic = {v.name for v in emulator.variables.targets if v.energy}
         models = {name: model.result(energetic) for name, model in scored.items()}
@@ -148,6 +130,7 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
                 for v in emulator.variables.targets
             },
             "models": models,
+            "metrics": {name: METRICS[name].score(emulator, store, split, out) for name in further},
             "emulator": str(config.emulator),
             "data": str(config.data),
             "versions": versions(),
@@ -156,12 +139,21 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
         return scores
 
 
+def _predictors(emulator: ColumnEmulator, store: ColumnStore) -> dict[str, Predictor]:
+    """The emulator, and the floors where the store has columns to fit them on."""
+    found = {"emulator": emulator_predictor(emulator)}
+    if "train" not in store.split_names:
+        logger.info("evaluate: %s has no split 'train', so there are no floors beside the emulator", store.path)
+        return found
+    train = store["train"]
+    return {**found, "ridge": ridge_predictor(emulator, train), "mean": mean_predictor(emulator, train)}
+
+
 def _score(
-    emulator: Emulator, store: ColumnStore, split: Split, predictors: dict[str, Predictor]
+    emulator: ColumnEmulator, store: ColumnStore, split: Split, predictors: dict[str, Predictor]
 ) -> tuple[dict[str, _Scored], SectionSums]:
     scored = {name: _Scored(emulator) for name in predictors}
     inputs, targets = emulator.variables.inputs, emulator.variables.targets
-    pressure = offsets(inputs, store.grid.levels)["surface_pressure"].start
     rows, row_of = np.unique(store.grid.latitude.round(6), return_inverse=True)
     channels = sum(v.width(store.grid.levels) for v in targets)
     sections = SectionSums(len(rows), channels)
@@ -170,9 +162,8 @@ def _score(
             x = split.read_variables(inputs, block)
             truth = split.read_variables(targets, block).astype(np.float64)
             weight = split.read("weight", block).astype(np.float64)
-            thickness = store.grid.vertical.layer_thickness(x[:, pressure].astype(np.float64))
-            mass = np.asarray(thickness) / SPEEDY.gravity
-            factor = energy_factors(emulator, mass, channels)
+            mass = air_mass(emulator.variables, x, store.grid.vertical)
+            factor = energy_factors(emulator.variables, x, mass)
             for name, predict in predictors.items():
                 prediction = predict(x)
                 scored[name].update(prediction, truth, weight, mass, factor)
@@ -183,7 +174,7 @@ def _score(
     return scored, sections
 
 
-def _write_sections(path: Path, emulator: Emulator, store: ColumnStore, sections: SectionSums) -> None:
+def _write_sections(path: Path, emulator: ColumnEmulator, store: ColumnStore, sections: SectionSums) -> None:
     levels = store.grid.levels
     place = offsets(emulator.variables.targets, levels)
     found = {

@@ -1,18 +1,31 @@
-"""Labelled prediction: an xarray dataset of raw columns in, tendencies and fluxes out."""
+"""Prediction: flat raw columns to flat outputs, or an xarray dataset of columns to one of tendencies and fluxes."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 
 from subgrid.base.errors import UsageError
 from subgrid.columns.variables import offsets
-from subgrid.emulator.emulator import Emulator
+from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.flat import FlatEmulator
+from subgrid.evaluation.floors import Predictor
 
 
-def predict(emulator: Emulator, columns: xr.Dataset) -> xr.Dataset:
+def emulator_predictor(emulator: ColumnEmulator) -> Predictor:
+    """The emulator on flat raw columns, (n, n_in) to (n, n_out) float64."""
+    flat = FlatEmulator(emulator).eval()
+
+    def predict(x: NDArray[np.float32]) -> NDArray[np.float64]:
+        with torch.inference_mode():
+            return flat(torch.from_numpy(x))[0].double().numpy()
+
+    return predict
+
+
+def predict(emulator: ColumnEmulator, columns: xr.Dataset) -> xr.Dataset:
     """Tendencies and fluxes of ``columns``.
 
     Args:
@@ -30,7 +43,7 @@ def predict(emulator: Emulator, columns: xr.Dataset) -> xr.Dataset:
     missing = [v.name for v in inputs if v.name not in columns]
     if missing:
         raise UsageError(f"predict: the dataset lacks {', '.join(missing)}")
-    levels = emulator.grid.n_levels
+    levels = emulator.levels
     if columns.sizes.get("level", levels) != levels:
         raise UsageError(f"predict: the dataset has {columns.sizes['level']} levels, the emulator {levels}")
     for variable in inputs:

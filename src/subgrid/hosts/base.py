@@ -15,7 +15,7 @@ from subgrid.base.plugins import import_offer, offered
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.store import ColumnStore
 from subgrid.columns.variables import VariableSet
-from subgrid.emulator.emulator import Emulator
+from subgrid.emulator.base import ColumnEmulator
 from subgrid.hosts.speedy.settings import SpeedyConfig
 
 ENTRY_POINT_GROUP = "subgrid.hosts"
@@ -55,7 +55,7 @@ class Host(Protocol):
 
     def run(
         self,
-        emulator: Emulator | None,
+        emulator: ColumnEmulator | None,
         restart: Path,
         days: int,
         folder: Path,
@@ -88,7 +88,7 @@ def left_out(variables: VariableSet) -> set[str]:
     return {name.rpartition("_tendency_")[2] for name in names}
 
 
-def check_fits(emulator: Emulator, host: Host, keep: str = "none") -> None:
+def check_fits(emulator: ColumnEmulator, host: Host, keep: str = "none") -> None:
     """Refuse, before anything is compiled, an emulator that does not fit ``host`` with ``keep``.
 
     Raises:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from subgrid.base.errors import SubgridError, unknown_name
-from subgrid.emulator.emulator import Emulator
+from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.flat import FlatEmulator
 from subgrid.hosts.base import BRIDGES
 
@@ -25,7 +25,7 @@ AGREEMENT = 1e-5
 FlatFunction = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
-def callback_function(emulator: Emulator, columns: int) -> FlatFunction:
+def callback_function(emulator: ColumnEmulator, columns: int) -> FlatFunction:
     """x (columns, n_in) -> (y (columns, n_out), diagnostics) computed by torch outside the jax program."""
     flat = FlatEmulator(emulator).eval()
 
@@ -46,7 +46,7 @@ def callback_function(emulator: Emulator, columns: int) -> FlatFunction:
     return function
 
 
-def null_callback_function(emulator: Emulator, columns: int) -> FlatFunction:
+def null_callback_function(emulator: ColumnEmulator, columns: int) -> FlatFunction:
     """The callback without a network: zeros of the right shapes, to measure what the crossing itself costs."""
     outputs = np.zeros((columns, FlatEmulator(emulator).n_out), np.float32)
     counted = np.zeros((columns, len(emulator.counters)), np.float32)
@@ -73,7 +73,7 @@ def rms_departure(expected: NDArray[np.float32], found: NDArray[np.float32]) -> 
     return float((gap[varies] / spread[varies]).max(initial=0.0))
 
 
-def converted_function(emulator: Emulator, sample: NDArray[np.float32]) -> FlatFunction:
+def converted_function(emulator: ColumnEmulator, sample: NDArray[np.float32]) -> FlatFunction:
     """The same through the torch.fx graph of the emulator, translated to jax.
 
     Agreement is the root-mean-square difference on ``sample`` in spreads of each output: at most 1e-5, or what torch's
@@ -101,7 +101,7 @@ def converted_function(emulator: Emulator, sample: NDArray[np.float32]) -> FlatF
     return lambda x: tuple(function(x))  # type: ignore[return-value]
 
 
-def flat_function(emulator: Emulator, sample: np.ndarray, bridge: str = "auto") -> tuple[FlatFunction, str]:
+def flat_function(emulator: ColumnEmulator, sample: np.ndarray, bridge: str = "auto") -> tuple[FlatFunction, str]:
     """The emulator on ``sample.shape`` flat columns, and which bridge it uses.
 
     Args:

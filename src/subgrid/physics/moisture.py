@@ -89,6 +89,35 @@ def liquid_partition(t: Array) -> Array:
     return namespace(t).clip((t - _ALL_ICE) / _RAMP, 0.0, 1.0)
 
 
+def partitioned_tendencies(
+    t: Array, liquid: Array, ice: Array, heating: Array, moistening: Array, time_step: float
+) -> tuple[Array, Array]:
+    """Tendencies of cloud liquid and ice from that of their sum: after the step the ramp divides them.
+
+    ``T' = T + dt dT``, ``qn' = qc + qi + dt dqn``, ``w = liquid_partition(T')``,
+    ``dqc = (w qn' - qc) / dt``, ``dqi = ((1 - w) qn' - qi) / dt``.
+
+    Args:
+        t: temperature before the step, any shape, K.
+        liquid: cloud liquid before the step, kg kg-1.
+        ice: cloud ice before the step, kg kg-1.
+        heating: tendency of temperature, K s-1.
+        moistening: tendency of cloud water (liquid and ice), kg kg-1 s-1.
+        time_step: s.
+
+    Returns:
+        Tendencies of cloud liquid and of cloud ice, kg kg-1 s-1; their sum is ``moistening``.
+
+    Raises:
+        TypeError: ``t`` is not an array.
+
+    Source: Hu et al. (2025), ClimSim's microphysical constraint (``v2_rh_mc``, v5, v6).
+    """
+    share = liquid_partition(t + time_step * heating)
+    after = liquid + ice + time_step * moistening
+    return (share * after - liquid) / time_step, ((1.0 - share) * after - ice) / time_step
+
+
 def _sam_pressure(t: Array) -> Array:
     xp = namespace(t)
     from_triple_point = t - TRIPLE_POINT

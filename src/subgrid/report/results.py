@@ -12,6 +12,8 @@ import xarray as xr
 from subgrid.base.errors import SubgridError
 from subgrid.base.files import read_json
 from subgrid.base.formats import BUNDLE, COUPLED, EVALUATION, RUN, read_record
+from subgrid.base.places import Place
+from subgrid.base.places import place as place_of
 from subgrid.columns.store import ColumnStore, open_store
 from subgrid.hosts.climate import open_climate
 from subgrid.report.geography import Land, land_of
@@ -121,12 +123,12 @@ def _dataset(path: Path) -> xr.Dataset | None:
 
 def _store(folder: Path, *configs: Record | None) -> ColumnStore | None:
     """The store of the folder, else the one that a config names, if it is still there."""
-    named = [Path(str(c["data"])) for c in configs if c and c.get("data")]
-    for path in (folder / "store.zarr", folder, *named):
-        if not (path / "zarr.json").is_file():
-            continue
+    named: list[Place | str] = [str(c["data"]) for c in configs if c and c.get("data")]
+    for given in (folder / "store.zarr", folder, *named):
         try:
-            return open_store(path)
+            path = place_of(given)
+            if (path / "zarr.json").is_file():
+                return open_store(path)
         except SubgridError as error:
             logger.info("report: leaves out the store (%s)", error)
     return None

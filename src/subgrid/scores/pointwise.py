@@ -17,19 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
-import array_api_compat
 import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.base.errors import SubgridError
 from subgrid.physics.arrays import Array
-
-FloatArray: TypeAlias = NDArray[np.float64]
-
-CONSTANT_RATIO = 1e-5
-"""A target whose standard deviation is below this share of its absolute mean counts as constant."""
+from subgrid.scores.arrays import FloatArray, constant, float64, jsonable, ratio
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ class VariableScores:
         Returns:
             Mapping with one key per field, and ``n_constant``.
         """
-        scores: dict[str, Any] = {name: _jsonable(value) for name, value in vars(self).items()}
+        scores: dict[str, Any] = {name: jsonable(value) for name, value in vars(self).items()}
         return scores | {"n_constant": self.n_constant}
 
 
@@ -99,7 +94,7 @@ class _Sums:
     def of_block(cls, prediction: FloatArray, truth: FloatArray, weight: FloatArray) -> _Sums:
         """Two-pass sums of one block: the mean first, so that large means cost no digits."""
         total = weight.sum(axis=0)
-        mean = _ratio((weight * truth).sum(axis=0), total, empty=0.0)
+        mean = ratio((weight * truth).sum(axis=0), total, empty=0.0)
         with np.errstate(invalid="ignore", over="ignore"):  # a diverged prediction is counted and shown
             error = prediction - truth
             return cls(
@@ -116,7 +111,7 @@ class _Sums:
     def absorb(self, other: _Sums) -> None:
         """Chan, Golub and LeVeque (1983), the pairwise update, with weights in place of counts."""
         total = self.weight + other.weight
-        share = _ratio(other.weight, total, empty=0.0)
+        share = ratio(other.weight, total, empty=0.0)
         step = other.mean - self.mean
         self.deviation = self.deviation + other.deviation + step**2 * self.weight * share
         self.mean = self.mean + step * share
@@ -167,12 +162,12 @@ class PointwiseScores:
         Raises:
             SubgridError: shapes do not fit, truth is not finite, or a weight is negative or not finite.
         """
-        truth, prediction = _float64(truth), _float64(prediction)
+        truth, prediction = float64(truth), float64(prediction)
         if truth.ndim != 2 or truth.shape[1] != self.n_channels or prediction.shape != truth.shape:
             raise SubgridError(
                 f"scores: prediction {prediction.shape} and truth {truth.shape} must both be (n, {self.n_channels})"
             )
-        weights = _checked_weight(_float64(weight), truth.shape)
+        weights = _checked_weight(float64(weight), truth.shape)
         if not np.isfinite(truth).all():
             raise SubgridError(f"scores: truth of {self._names_where(~np.isfinite(truth))} is not finite")
         if len(truth):
@@ -224,7 +219,7 @@ def channel_weights(variables: Mapping[str, int], column_weight: Array, layer_ma
 
     Source: Horvitz and Thompson (1952) for the division by sampling probability.
     """
-    column, mass = _float64(column_weight), _float64(layer_mass)
+    column, mass = float64(column_weight), float64(layer_mass)
     if column.ndim != 1 or mass.ndim != 2 or len(mass) != len(column):
         raise SubgridError(
             f"scores: column weight (n,) and layer mass (n, level) expected, not {column.shape}, {mass.shape}"
@@ -239,40 +234,26 @@ def channel_weights(variables: Mapping[str, int], column_weight: Array, layer_ma
 def _variable_scores(sums: _Sums, channels: slice) -> VariableScores:
     weight, mean, deviation = sums.weight[channels], sums.mean[channels], sums.deviation[channels]
     error, absolute, squared = sums.error[channels], sums.absolute[channels], sums.squared[channels]
-    spread = np.sqrt(_ratio(deviation, weight, empty=0.0))
-    constant = (deviation <= 0) | (spread < CONSTANT_RATIO * np.abs(mean))
-    varies = ~constant
+    same = constant(deviation, weight, mean)
+    varies = ~same
 
     def pooled(sums_of: FloatArray) -> float:
-        return float(_ratio(sums_of.sum(keepdims=True), weight.sum(keepdims=True))[0])
+        return float(ratio(sums_of.sum(keepdims=True), weight.sum(keepdims=True))[0])
 
-    unexplained = _ratio(squared[varies].sum(keepdims=True), deviation[varies].sum(keepdims=True))
+    unexplained = ratio(squared[varies].sum(keepdims=True), deviation[varies].sum(keepdims=True))
     return VariableScores(
         r2=float(1.0 - unexplained[0]),
         mae=pooled(absolute),
         rmse=math.sqrt(pooled(squared)),
         bias=pooled(error),
-        r2_level=1.0 - _ratio(squared, np.where(varies, deviation, 0.0)),
-        mae_level=_ratio(absolute, weight),
-        rmse_level=np.sqrt(_ratio(squared, weight)),
-        bias_level=_ratio(error, weight),
-        constant=constant,
+        r2_level=1.0 - ratio(squared, np.where(varies, deviation, 0.0)),
+        mae_level=ratio(absolute, weight),
+        rmse_level=np.sqrt(ratio(squared, weight)),
+        bias_level=ratio(error, weight),
+        constant=same,
         n_samples=sums.n_samples,
         n_nonfinite=int(sums.nonfinite[channels].sum()),
     )
-
-
-def _ratio(numerator: FloatArray, denominator: FloatArray, empty: float = math.nan) -> FloatArray:
-    """``numerator / denominator``, ``empty`` where the denominator is zero."""
-    filled: FloatArray = np.full(numerator.shape, empty)
-    np.divide(numerator, denominator, out=filled, where=denominator != 0)
-    return filled
-
-
-def _float64(x: Array) -> FloatArray:
-    if array_api_compat.is_torch_array(x):
-        x = x.detach().cpu().double()
-    return np.asarray(x, dtype=np.float64)
 
 
 def _checked_weight(weight: FloatArray, shape: tuple[int, ...]) -> FloatArray:
@@ -281,9 +262,3 @@ def _checked_weight(weight: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     if not (np.isfinite(weight) & (weight >= 0)).all():
         raise SubgridError("scores: weights must be finite and not negative")
     return np.broadcast_to(weight[:, None] if weight.ndim == 1 else weight, shape)
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return [_jsonable(item) for item in value.tolist()]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -23,7 +23,9 @@ from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import provenance
 from subgrid.columns.loader import ColumnLoader
+from subgrid.columns.normalisation import with_fill
 from subgrid.columns.store import ColumnStore, open_store
+from subgrid.columns.variables import VariableSet, variable_set
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.emulator.emulator import Emulator, build_emulator
 from subgrid.emulator.files import load_emulator, save_emulator
@@ -48,7 +50,7 @@ class TrainConfig:
         network: hyper-parameters that replace those of the size.
         recipe: registered name.
         recipe_settings: settings that replace the recipe's defaults.
-        emulator: features, bounds and constraints.
+        emulator: features, bounds and constraints; None: the defaults of the variable set.
         seed: of weights, shuffle and noise.
         precision: ``32-true`` or ``bf16-mixed``.
         perturbed: also train on the store's split ``perturbed``, if it has one (see `hosts.speedy.perturb`).
@@ -65,7 +67,7 @@ class TrainConfig:
     network: dict[str, Any] = field(default_factory=dict)
     recipe: str = "standard"
     recipe_settings: dict[str, Any] = field(default_factory=dict)
-    emulator: EmulatorConfig = field(default_factory=EmulatorConfig)
+    emulator: EmulatorConfig | None = None
     seed: int = 0
     precision: str = "bf16-mixed"
     perturbed: bool = True
@@ -78,6 +80,8 @@ class TrainConfig:
         if self.checkpoint_every < 0:
             raise UsageError(f"checkpoint_every={self.checkpoint_every} must not be negative (0: once an epoch)")
         object.__setattr__(self, "data", str(self.data))  # a Path is welcome, and JSON keeps text
+        if self.emulator is None:
+            object.__setattr__(self, "emulator", EmulatorConfig.for_variables(variable_set(self.variables)))
         require_seed(self.seed)
         for name in ("max_train_samples", "buffer_blocks", "log_every"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
@@ -216,6 +220,8 @@ def _decisive(held: dict[str, Any]) -> dict[str, Any]:
     known = {f.name for f in fields(RecipeConfig)}
     if known >= set(found["recipe_settings"]) and found["recipe"] in recipe_names():
         found["recipe_settings"] = asdict(recipe(found["recipe"], **found["recipe_settings"]).config)
+    if isinstance(found["emulator"], dict):  # None in a config that left it to its variable set
+        found["emulator"] = {**asdict(EmulatorConfig()), **found["emulator"]}
     return {k: v for k, v in found.items() if k not in ("log_every", "checkpoint_every")}
 
 
@@ -226,7 +232,7 @@ def prepare(config: TrainConfig, store: ColumnStore) -> tuple[Emulator, Recipe]:
     torch.manual_seed(config.seed)
     emulator = build_emulator(
         config.architecture,
-        store.variable_set(config.variables),
+        _variables(config, store),
         store.grid.vertical,
         store.spec.time_step,
         config.emulator,
@@ -235,6 +241,13 @@ def prepare(config: TrainConfig, store: ColumnStore) -> tuple[Emulator, Recipe]:
     )
     fit_transforms(emulator, *(store[name] for name in training_splits(config, store)))
     return emulator, chosen
+
+
+def _variables(config: TrainConfig, store: ColumnStore) -> VariableSet:
+    """The variable set; for the published normalisation with the fill that its statistics count in."""
+    found = store.variable_set(config.variables)
+    assert config.emulator is not None  # set by the config itself
+    return with_fill(found, store.variables) if config.emulator.normalization == "official" else found
 
 
 def _require_splits(config: TrainConfig, store: ColumnStore, batch: int) -> None:
@@ -319,6 +332,7 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
     task.load_state_dict(read_checkpoint(checkpoints / "best.ckpt")["state_dict"])
     emulator = task.emulator.cpu().eval()
     emulator.metadata = {
+        **emulator.metadata,
         "weights": "best epoch by validation loss",
         "seed": config.seed,
         "recipe": config.recipe,

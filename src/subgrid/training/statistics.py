@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from subgrid.columns.normalisation import read_normalisation
 from subgrid.columns.statistics import ChannelStatistics
 from subgrid.columns.store import Split
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.flat import flatten, unflatten
+from subgrid.emulator.official import OfficialInputs, output_statistics
 from subgrid.emulator.transforms import ChannelRange
 
 
@@ -42,18 +44,42 @@ def _channel_range(fields: dict[str, NDArray[np.float64]], profiles: int, levels
 def fit_transforms(emulator: Emulator, split: Split, extra: Split | None = None) -> None:
     """Fill the emulator's transforms: mean and spread of ``split``, range of ``split`` and ``extra`` together.
 
-    Perturbed columns widen the range that is known, but the climate alone sets the units of the loss.
+    Perturbed columns widen the range that is known, but the climate alone sets the units of the loss. With
+    ``normalization=official`` the published files give mean and spread, and the splits the range alone.
 
     Raises:
-        SubgridError: a split holds NaN or infinity.
+        SubgridError: a split holds NaN or infinity, or a published file is absent or does not fit.
     """
     levels = emulator.grid.n_levels
     shape = emulator.network.shape
     parts = [part for part in (split, extra) if part is not None]
+    if isinstance(emulator.inputs, OfficialInputs):
+        _fit_official(emulator, emulator.inputs, parts)
+        return
     features = [feature_statistics(emulator, part).summary() for part in parts]
     targets = [part.variable_statistics(emulator.variables.targets) for part in parts]
     emulator.inputs.fill(_channel_range(_widened(features), shape.profiles_in, levels))
     emulator.outputs.fill(_channel_range(_widened(targets), shape.profiles_out, levels))
+
+
+def _fit_official(emulator: Emulator, inputs: OfficialInputs, parts: list[Split]) -> None:
+    config, variables, shape = emulator.config, emulator.variables, emulator.network.shape
+    levels = emulator.grid.n_levels
+    published = read_normalisation(
+        config.normalization_folder,
+        variables,
+        levels,
+        config.normalization_inputs,
+        config.normalization_outputs,
+        config.normalization_rates,
+    )
+    found = _widened([part.variable_statistics(variables.inputs) for part in parts])
+    seen = _channel_range(found, shape.profiles_in, levels)
+    inputs.fill_published(published, variables, config.prune_inputs, seen.low, seen.high)
+    found = _widened([part.variable_statistics(variables.targets) for part in parts])
+    seen = _channel_range(found, shape.profiles_out, levels)
+    emulator.outputs.fill(*output_statistics(published, variables, config.prune_outputs, seen.low, seen.high))
+    emulator.metadata["normalization"] = list(published.files)
 
 
 def _widened(found: list[dict[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.float64]]:

@@ -115,7 +115,7 @@ def stability(store: Path, out: Path, docs: Path | None = None) -> Path:
     Raises:
         SubgridError: the store is unusable, or holds no restarts to couple from.
     """
-    if not (open_store(store).path / "restarts").is_dir():
+    if not (open_store(store).local() / "restarts").is_dir():
         raise SubgridError(f"{store} holds no restarts: make it with `subgrid data generate`")
     make_folder(out)
     with only_writer(out / "study"), log_file(out, "stability"):

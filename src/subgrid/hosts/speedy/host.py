@@ -21,7 +21,7 @@ from subgrid.base.progress import Progress
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.store import ColumnStore
 from subgrid.columns.variables import VariableSet, offsets, variable_set
-from subgrid.emulator.emulator import Emulator
+from subgrid.emulator.base import ColumnEmulator
 from subgrid.hosts.base import KEEPS, check_fits
 from subgrid.hosts.bridge import flat_function, null_callback_function
 from subgrid.hosts.climate import PIECE_DAYS, ClimateWriter
@@ -64,7 +64,7 @@ class Speedy:
     def __init__(self, **settings: Any) -> None:
         self.config = SpeedyConfig(**settings)
         self._model: SpeedyModel | None = None
-        self._driven: dict[tuple[int, str, str], tuple[ColumnPhysics, str, Emulator]] = {}
+        self._driven: dict[tuple[int, str, str], tuple[ColumnPhysics, str, ColumnEmulator]] = {}
 
     @property
     def model(self) -> SpeedyModel:
@@ -115,14 +115,14 @@ class Speedy:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise SubgridError(f"{path} holds another state than this host's ({error!r}): {advice}") from error
 
-    def flat_columns(self, carry: Carry, emulator: Emulator) -> NDArray[np.float32]:
+    def flat_columns(self, carry: Carry, emulator: ColumnEmulator) -> NDArray[np.float32]:
         """Columns of the current state as the emulator reads them, (column, n_in), one step of own physics ahead."""
         stepped = self.model.program()(carry, 1, True)
         parts = [np.atleast_2d(np.asarray(stepped.columns[v.name])) for v in emulator.variables.inputs]
         return np.ascontiguousarray(np.concatenate(parts).T.astype(np.float32))
 
     def emulator_physics(
-        self, emulator: Emulator, sample: NDArray[np.float32], bridge: str = "auto", keep: str = "none"
+        self, emulator: ColumnEmulator, sample: NDArray[np.float32], bridge: str = "auto", keep: str = "none"
     ) -> tuple[ColumnPhysics, str]:
         """The emulator as the whole column physics, but for what the host is to ``keep``, and its bridge.
 
@@ -144,11 +144,11 @@ class Speedy:
         self._driven[key] = (physics, used, emulator)  # holding the emulator keeps its id its own
         return physics, used
 
-    def null_callback_physics(self, emulator: Emulator) -> ColumnPhysics:
+    def null_callback_physics(self, emulator: ColumnEmulator) -> ColumnPhysics:
         """No column physics, but the crossing to torch and back that ``emulator`` would need."""
         return self._as_physics(emulator, null_callback_function(emulator, self.grid.columns))
 
-    def _as_physics(self, emulator: Emulator, function: Callable[[jax.Array], Any]) -> ColumnPhysics:
+    def _as_physics(self, emulator: ColumnEmulator, function: Callable[[jax.Array], Any]) -> ColumnPhysics:
         levels = self.grid.levels
         place = offsets(emulator.variables.targets, levels)
         area = jnp.asarray(self.grid.area / self.grid.area.sum(), jnp.float32)
@@ -175,7 +175,7 @@ class Speedy:
 
     def run(
         self,
-        emulator: Emulator | None,
+        emulator: ColumnEmulator | None,
         restart: Path,
         days: int,
         folder: Path,

@@ -1,0 +1,106 @@
+"""The verbs of ``subgrid data``: columns made by a host, read from published files, looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from subgrid.cli.printing import Json, Words, say, verbs
+
+data = verbs("Columns: make them, read them from published files, look at them.")
+convert = verbs("Published data to a column store.")
+sample = verbs("Small synthetic files in the form of published data.")
+data.add_typer(convert, name="convert")
+data.add_typer(sample, name="sample")
+
+Source = Annotated[str, typer.Argument(help="folder of the files")]
+Out = Annotated[str, typer.Argument(help="what to make")]
+Grid = Annotated[str, typer.Option(help="the grid file; otherwise the one beside or above the files")]
+
+
+@data.command("generate")
+def data_generate(words: Words = None, as_json: Json = False) -> None:
+    """Make columns with the embedded climate model.
+
+    Example: subgrid data generate host=speedy out=store.zarr train_days=365 host.truncation=21
+    """
+    from subgrid.cli.verbs import generate_settings
+    from subgrid.hosts.base import host
+
+    name, out, host_settings, sampling = generate_settings(words or [])
+    say_store(host(name, **host_settings).generate(Path(out), sampling).info(), as_json)
+
+
+@data.command("info")
+def data_info(store: Annotated[str, typer.Argument(help="a column store")], as_json: Json = False) -> None:
+    """Say what a column store holds.
+
+    Example: subgrid data info store.zarr --json
+    """
+    from subgrid.columns.store import open_store
+
+    info = open_store(store).info()
+    lines = [
+        f"{info['path']}: host {info['host']}, {info['columns']} columns x {info['levels']} levels, step "
+        f"{info['time_step_s']:g} s, {info['bytes'] / 1e9:.2f} GB, format {info['format_version']}"
+    ]
+    for name, split in info["splits"].items():
+        lines.append(f"  {name}: {split['samples']} samples, {split['first']} to {split['last']}")
+    for name, variables in info["arrays"].items():
+        lines.append(f"  {name}: {', '.join(variables)}")
+    say(info, as_json, lines)
+
+
+def say_store(info: dict[str, Any], as_json: bool, more: list[str] | None = None) -> None:
+    """Print what a new store holds, and ``more`` lines below."""
+    held = ", ".join(f"{name} {split['samples']}" for name, split in info["splits"].items())
+    say(info, as_json, [f"{info['path']}: {held} samples", *(more or [])])
+
+
+@convert.command("climsim")
+def convert_climsim(
+    source: Source,
+    out: Out,
+    variables: Annotated[str, typer.Option(help="v1, v2, v2_rh, v2_rh_mc, v3, v4, v5 or v6")],
+    split: Annotated[
+        str, typer.Option(help="train, val, scoring, test, test_stride7, several with commas, all")
+    ] = "all",
+    grid: Grid = "",
+    on_error: Annotated[str, typer.Option(help="stop at a damaged file, or skip its steps and list them")] = "stop",
+    workers: Annotated[int, typer.Option(help="processes on this machine")] = 1,
+    scheduler: Annotated[str | None, typer.Option(help="address of a dask scheduler to use instead")] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn ClimSim's NetCDF files (mli and mlo) into a column store.
+
+    Example: subgrid data convert climsim ClimSim_low-res store.zarr --variables v2_rh_mc --workers 4
+    """
+    from subgrid.columns.climsim.convert import ConvertConfig
+    from subgrid.columns.climsim.convert import convert as convert_files
+
+    config = ConvertConfig(source, variables, split, grid, on_error)
+    say_store(convert_files(config, out, workers, scheduler).info(), as_json)
+
+
+@sample.command("climsim")
+def sample_climsim(
+    out: Out,
+    days: Annotated[int, typer.Option(help="days at the start of each published period")] = 1,
+    columns: Annotated[int, typer.Option(help="columns of the grid")] = 384,
+    levels: Annotated[int, typer.Option(help="levels of the grid")] = 60,
+    stride: Annotated[int, typer.Option(help="write every so many steps of 1,200 s")] = 1,
+    file_format: Annotated[str, typer.Option("--format", help="cdf5 (as published) or netcdf4")] = "cdf5",
+    seed: Annotated[int, typer.Option(help="of the waves and the noise")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write small synthetic files with the names, dimensions and variables of ClimSim, and a grid file.
+
+    Example: subgrid data sample climsim sample --days 1 --columns 96
+    """
+    from subgrid.columns.climsim.sample import SampleConfig, write_sample
+
+    made = write_sample(out, SampleConfig(days, columns, levels, stride, file_format, seed))
+    size = f"{made['files']} files, {made['bytes'] / 1e6:.1f} MB"
+    say(made, as_json, [f"{made['folder']}: {size}; synthetic, {made['columns']} columns x {made['levels']} levels"])

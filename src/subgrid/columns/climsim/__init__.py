@@ -1,0 +1,1 @@
+"""ClimSim as it is published: names of its files, and their download."""

@@ -1,0 +1,299 @@
+"""One block of a conversion: its files are read, derived and written as chunks, with a record of what was found.
+
+A block is a whole number of steps, known before anything is read, so blocks can be made in any order and by any number
+of workers; statistics of each are merged in their order afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subgrid.base.arrays import read_arrays, write_arrays
+from subgrid.base.errors import SubgridError
+from subgrid.base.files import writable
+from subgrid.columns.climsim.derive import GridPart, Rule, needed_files, rule, take_fills, wrong_value
+from subgrid.columns.climsim.names import STEP
+from subgrid.columns.climsim.netcdf import BadFile, Reader
+from subgrid.columns.statistics import ChannelStatistics
+from subgrid.columns.store import StoreSpec, chunk_file, write_chunk
+from subgrid.columns.variables import offsets
+
+#: Folder of the records within the partial folder of a store.
+RECORDS = "records"
+#: Columns that are worked on at a time: few enough for their values to stay in the processor's cache.
+PIECE = 512
+#: Bytes of files that are read ahead of their use.
+AHEAD_BYTES = 64 * 2**20
+#: The least normal number of float32: what is smaller loses digits, or becomes zero.
+LEAST_FLOAT32 = float(np.finfo(np.float32).tiny)
+
+#: A file that a step needs: (steps back, ``before`` or ``after``).
+Need = tuple[int, str]
+#: The variables of one file.
+Values = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: its number, and the path of each file that it needs."""
+
+    number: int
+    files: Mapping[Need, Path]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a split: its number and its steps."""
+
+    split: str
+    index: int
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A damaged file: which, what is wrong with it, and the step that it is the file of."""
+
+    file: str
+    variable: str
+    reason: str
+    kind: str
+    number: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """``before`` or ``after``, and the step."""
+        return self.kind, self.number
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was found in a block: statistics, counts of fills, and of values that float32 cannot hold in full."""
+
+    statistics: dict[str, ChannelStatistics]
+    flushed: dict[str, NDArray[np.int64]]
+    fills: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all blocks of a conversion share.
+
+    Args:
+        folder: the partial folder of the store.
+        spec: the store.
+        epoch: s since 1970-01-01 of step 0.
+        skip: go on after a damaged file, and report it, rather than raise.
+    """
+
+    folder: Path
+    spec: StoreSpec
+    epoch: int
+    skip: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Job, (self.folder, self.spec, self.epoch, self.skip)  # not what is cached: functions do not travel
+
+    @cached_property
+    def rules(self) -> dict[str, list[tuple[slice, Rule]]]:
+        """How each variable of each array comes about, and its channels."""
+        return {
+            array: [(part, rule(name)) for name, part in offsets(group, self.spec.grid.levels).items()]
+            for array, group in self.spec.arrays.items()
+        }
+
+    @cached_property
+    def needs(self) -> dict[Need, list[str]]:
+        """Variables to read, by file."""
+        return needed_files(s for group in self.rules.values() for _, one in group for s in one.sources)
+
+    @cached_property
+    def parts(self) -> list[tuple[slice, GridPart]]:
+        """The grid in pieces of at most :data:`PIECE` columns."""
+        columns = self.spec.grid.columns
+        cuts = [slice(i, min(i + PIECE, columns)) for i in range(0, columns, PIECE)]
+        return [(cut, GridPart.of(self.spec.grid, cut)) for cut in cuts]
+
+    def step_bytes(self) -> int:
+        """Bytes of one step's values in memory, at most."""
+        return sum(map(len, self.needs.values())) * 8 * self.spec.grid.levels * self.spec.grid.columns
+
+    def record_file(self, block: Block) -> Path:
+        """Where the record of a block lies."""
+        return self.folder / RECORDS / f"{block.split}-{block.index}.safetensors"
+
+    def fingerprint(self, block: Block) -> NDArray[np.uint8]:
+        """A hash of all files of a block, in their order."""
+        listed = [[s.number, *(str(path) for path in s.files.values())] for s in block.steps]
+        told = json.dumps([block.split, block.index, listed]).encode()
+        return np.frombuffer(hashlib.sha256(told).digest(), np.uint8)
+
+    def read_record(self, block: Block) -> Record | None:
+        """The record of a finished block; None if it is not finished, damaged, or was made of other files."""
+        try:
+            held = read_arrays(self.record_file(block))
+            if not np.array_equal(held.pop("fingerprint"), self.fingerprint(block)) or not self._whole(block):
+                return None
+            fills = int(held.pop("fills"))
+            flushed = {name: held.pop(f"flushed.{name}") for name in self.spec.arrays}
+        except (SubgridError, KeyError):
+            return None
+        statistics = {}
+        for name in self.spec.arrays:
+            prefix = f"statistics.{name}."
+            statistics[name] = ChannelStatistics.from_arrays(
+                {k.removeprefix(prefix): v for k, v in held.items() if k.startswith(prefix)}
+            )
+        return Record(statistics, flushed, fills)
+
+    def _whole(self, block: Block) -> bool:
+        """Whether all chunks of the block are there in full."""
+        widths = self.spec.widths()
+        for name, dtype in self.spec.dtypes().items():
+            path = chunk_file(self.folder / block.split, name, block.index, 2 if name in widths else 1)
+            if not path.is_file() or path.stat().st_size != self.spec.block * widths.get(name, 1) * dtype.itemsize:
+                return False
+        return True
+
+    def write_record(self, block: Block, record: Record) -> None:
+        """Say that a block is finished; only after its chunks are written."""
+        held: dict[str, NDArray[Any]] = {"fingerprint": self.fingerprint(block), "fills": np.asarray(record.fills)}
+        for name, statistics in record.statistics.items():
+            held[f"flushed.{name}"] = record.flushed[name]
+            held.update({f"statistics.{name}.{field}": v for field, v in statistics.to_arrays().items()})
+        write_arrays(self.record_file(block), held)
+
+
+@dataclass
+class _Work:
+    """The rows of a block while they are made."""
+
+    job: Job
+    rows: dict[str, NDArray[np.float32]] = field(init=False)
+    statistics: dict[str, ChannelStatistics] = field(init=False)
+    flushed: dict[str, NDArray[np.int64]] = field(init=False)
+    fills: int = 0
+
+    def __post_init__(self) -> None:
+        spec, widths = self.job.spec, self.job.spec.widths()
+        self.rows = {name: np.empty((spec.block, width), np.float32) for name, width in widths.items()}
+        self.statistics = {name: ChannelStatistics.empty(width) for name, width in widths.items()}
+        self.flushed = {name: np.zeros(len(group), np.int64) for name, group in spec.arrays.items()}
+        size = min(PIECE, spec.grid.columns)
+        self.scratch = {name: np.empty((width, size)) for name, width in widths.items()}
+
+    def add(self, place: int, values: Mapping[Need, Values]) -> None:
+        """Derive one step into its rows, ``place`` steps from the start of the block."""
+        first = place * self.job.spec.grid.columns
+        for part, grid in self.job.parts:
+            for array, rules in self.job.rules.items():
+                made = self.scratch[array][:, : part.stop - part.start]
+                for channels, one in rules:
+                    given = [values[s.back, s.kind][s.name][..., part] for s in one.sources]
+                    made[channels] = one.combine(grid, given)
+                self._keep(array, made, slice(first + part.start, first + part.stop))
+
+    def _keep(self, array: str, made: NDArray[np.float64], rows: slice) -> None:
+        """Round (channel, part) to float32, count what that loses, add to the statistics, and turn it into rows."""
+        stored = made.astype(np.float32)
+        small = np.count_nonzero(np.abs(stored) < LEAST_FLOAT32, axis=1)
+        for i, (channels, _) in enumerate(self.job.rules[array]):
+            if small[channels].any():
+                zeros = made[channels].size - np.count_nonzero(made[channels])
+                self.flushed[array][i] += int(small[channels].sum()) - zeros
+        self.statistics[array] = self.statistics[array].merge(ChannelStatistics.of(stored, axis=1))
+        self.rows[array][rows] = stored.T
+
+    def write(self, block: Block) -> None:
+        """Write the chunks of the block, then its record."""
+        job, columns = self.job, self.job.spec.grid.columns
+        count = len(block.steps) * columns
+        numbers = np.asarray([step.number for step in block.steps], np.int64)
+        marks: dict[str, NDArray[Any]] = {
+            "time": np.repeat(numbers * STEP + job.epoch, columns),
+            "column": np.tile(np.arange(columns, dtype=np.int32), len(numbers)),
+            "weight": np.tile(job.spec.grid.area.astype(np.float32), len(numbers)),
+        }
+        folder = job.folder / block.split
+        with writable(job.folder):
+            rows: dict[str, NDArray[Any]] = {**self.rows, **marks}
+            for name, values in rows.items():
+                write_chunk(folder, job.spec, name, block.index, values[:count])
+            job.write_record(block, Record(self.statistics, self.flushed, self.fills))
+
+
+def _read_ahead(job: Job, block: Block) -> Iterator[tuple[Step, Future[dict[Need, Values]]]]:
+    """The values of the files of each step, read by one thread while the caller works on those before."""
+    reader = Reader(job.spec.grid.columns, job.spec.grid.levels)
+
+    def read(step: Step) -> dict[Need, Values]:
+        return {need: reader.read(step.files[need], names) for need, names in job.needs.items()}
+
+    depth = max(1, min(8, AHEAD_BYTES // max(job.step_bytes(), 1)))
+    waiting: deque[tuple[Step, Future[dict[Need, Values]]]] = deque()
+    # One: the NetCDF library is not safe to use from several.
+    with ThreadPoolExecutor(1, "climsim-read") as pool:
+        try:
+            for step in block.steps:
+                waiting.append((step, pool.submit(read, step)))
+                if len(waiting) > depth:
+                    yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _checked(step: Step, values: dict[Need, Values]) -> int:
+    """Take the fills of a step's values; returns their number.
+
+    Raises:
+        BadFile: NaN, an infinity or another fill; file and variable are named.
+    """
+    fills = sum(take_fills(found) for found in values.values())
+    for need, found in values.items():
+        wrong = wrong_value(found)
+        if wrong is not None:
+            raise BadFile(step.files[need], *wrong)
+    return fills
+
+
+def _loss(step: Step, error: BadFile) -> Loss:
+    back, kind = next(need for need, path in step.files.items() if path == error.file)
+    return Loss(error.file.name, error.variable, error.reason, kind, step.number - back)
+
+
+def convert_block(job: Job, block: Block) -> list[Loss]:
+    """Convert one block; returns the damaged files among its own, and then leaves nothing of it behind.
+
+    Raises:
+        BadFile: a damaged file, unless the job says to skip it.
+        SubgridError: the store's folder cannot be written.
+    """
+    work, losses = _Work(job), []
+    for place, (step, values) in enumerate(_read_ahead(job, block)):
+        try:
+            found = values.result()
+            fills = _checked(step, found)
+        except BadFile as error:
+            if not job.skip:
+                raise
+            losses.append(_loss(step, error))
+            continue
+        if not losses:
+            work.fills += fills
+            work.add(place, found)
+    if not losses:
+        work.write(block)
+    return losses

@@ -1,0 +1,240 @@
+"""The literature's scores of ClimSim: the published aggregation, daily and zonal means, bias by amount of rain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from subgrid.base.errors import SubgridError
+from subgrid.base.files import make_folder, partial_path, replace_folder
+from subgrid.base.progress import Progress
+from subgrid.columns.store import ColumnStore, Split
+from subgrid.columns.variables import Variable, catalogue, offsets
+from subgrid.emulator.base import ColumnEmulator
+from subgrid.evaluation import baselines
+from subgrid.evaluation.cloud_phases import cloud_phases
+from subgrid.evaluation.energy import air_mass, energy_factors, has_wind
+from subgrid.evaluation.floors import Predictor
+from subgrid.evaluation.predict import emulator_predictor
+from subgrid.physics.column import wind_speed
+from subgrid.scores.climsim import ColumnScores
+from subgrid.scores.groups import DailyScores, GroupMeans, band_centres, latitude_band, rain_bin, rain_edges
+
+Floats = NDArray[np.float64]
+#: The folder of sections, beside ``scores.json``.
+FOLDER = "climsim"
+RAIN, MOISTENING = "cam_out_PRECC", "specific_humidity_tendency"
+ABOUT = {
+    "aggregation": "values in W/m2 (dp/g from each sample's own surface pressure, cp, Lv, Lv rho_water) times "
+    "area / mean(area); scores of each column over time; plain means over columns, then over levels",
+    "wind": "wind tendencies are weighted with the speed of the input wind, in m/s, the same for prediction and truth "
+    "(the published code weighs each with its own tendencies, or with normalised winds)",
+    "r2": "1 - sum_t e^2 / sum_t (y - mean_t y)^2 of each column, as published; no value (--) where a column does not "
+    "vary",
+    "r2_guarded": "r2 without the columns that do not vary (n_constant_level)",
+    "r2_pooled": "1 - sum e^2 / sum (y - mean y)^2 over columns and times (and levels) together",
+}
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A block: raw SI values of all scored variables, (n, channel), and what belongs to each row."""
+
+    prediction: Floats  # ([members,] n, channel)
+    truth: Floats
+    factor: Floats  # to W/m2, times area / mean(area)
+    weight: Floats
+    column: NDArray[np.int32]
+    time: NDArray[np.int64]
+
+    @property
+    def mean(self) -> Floats:
+        """The prediction, or the mean of its members."""
+        return self.prediction.mean(axis=0) if self.prediction.ndim == 3 else self.prediction
+
+
+class _Reader:
+    """Reads a split and predicts it, block by block."""
+
+    def __init__(self, emulator: ColumnEmulator, store: ColumnStore, split: Split, predict: Predictor) -> None:
+        self.variables, self.grid, self.split, self.predict = emulator.variables, store.grid, split, predict
+        self.phases = cloud_phases(emulator.variables, store, split)
+        self.scored: tuple[Variable, ...] = (
+            *emulator.variables.targets,
+            *(self.phases.variables if self.phases else ()),
+        )
+        self.area = store.grid.area / store.grid.area.mean()
+        windy = any(v.energy == "wind" for v in emulator.variables.targets)
+        known = catalogue("climsim").variables
+        self.wind = (known["state_u"], known["state_v"]) if windy and not has_wind(emulator.variables) else ()
+        split.selection(self.wind)
+
+    @property
+    def place(self) -> dict[str, slice]:
+        """Where each scored variable lies."""
+        return offsets(self.scored, self.grid.levels)
+
+    def rows(self, block: int) -> _Rows:
+        """One block."""
+        x = self.split.read_variables(self.variables.inputs, block)
+        truth = self.split.read_variables(self.variables.targets, block).astype(np.float64)
+        prediction = self.predict(x)
+        mass = air_mass(self.variables, x, self.grid.vertical)
+        factor = energy_factors(self.variables, x, mass, self._speed(block))
+        if self.phases is not None:
+            more = self.phases.rows(block, x, prediction, truth)
+            prediction, truth = (np.concatenate(pair, axis=-1) for pair in ((prediction, more[0]), (truth, more[1])))
+            latent = self.variables.physics.Lv * mass
+            factor = np.concatenate([factor, *[latent] * len(self.phases.variables)], axis=1)
+        column = self.split.read("column", block)
+        factor *= self.area[column][:, None]
+        weight = self.split.read("weight", block).astype(np.float64)
+        return _Rows(prediction, truth, factor, weight, column, self.split.read("time", block))
+
+    def _speed(self, block: int) -> Floats | None:
+        if not self.wind:
+            return None
+        u, v = np.split(self.split.read_variables(self.wind, block).astype(np.float64), 2, axis=1)
+        return np.asarray(wind_speed(u, v))
+
+    def rain(self) -> Floats | None:
+        """True precipitation of every row of the split, (samples,); None if it is not predicted."""
+        found = [v for v in self.variables.targets if v.name == RAIN]
+        if not found:
+            return None
+        parts = [self.split.read_variables(found, block)[:, 0] for block in range(self.split.blocks)]
+        return np.concatenate(parts).astype(np.float64)
+
+
+class _Sums:
+    """Everything that is summed over the blocks."""
+
+    def __init__(self, reader: _Reader, edges: Floats | None) -> None:
+        levels, self.place = reader.grid.levels, reader.place
+        self.columns = ColumnScores({v.name: v.width(levels) for v in reader.scored}, reader.grid.columns)
+        self.profiles = [v for v in reader.scored if v.kind == "profile"]
+        self.channels = np.concatenate(
+            [np.arange(self.place[v.name].start, self.place[v.name].stop) for v in self.profiles]
+        )
+        self.band = latitude_band(reader.grid.latitude)
+        bands = band_centres().size
+        self.truth, self.bias = (GroupMeans(bands, self.channels.size) for _ in range(2))
+        self.daily = DailyScores(bands, self.channels.size)
+        moistening = next((v for v in reader.variables.targets if v.quantity == MOISTENING), None)
+        self.edges = edges if moistening is not None else None
+        if self.edges is not None and moistening is not None:
+            self.rain, self.moistening = self.place[RAIN].start, self.place[moistening.name]
+            self.wet_truth, self.wet_bias = (GroupMeans(self.edges.size + 2, levels) for _ in range(2))
+
+    def update(self, rows: _Rows) -> None:
+        """Add a block."""
+        self.columns.update(rows.prediction * rows.factor, rows.truth * rows.factor, rows.column)
+        prediction, truth = rows.mean[:, self.channels], rows.truth[:, self.channels]
+        band = self.band[rows.column]
+        self.truth.update(truth, rows.weight, band)
+        with np.errstate(invalid="ignore", over="ignore"):
+            self.bias.update(prediction - truth, rows.weight, band)
+        self.daily.update(prediction, truth, rows.weight, band, rows.time)
+        if self.edges is not None:
+            group = rain_bin(rows.truth[:, self.rain], self.edges)
+            equal, wetter = np.ones(len(group)), rows.truth[:, self.moistening]
+            self.wet_truth.update(wetter, equal, group)
+            self.wet_bias.update(rows.mean[:, self.moistening] - wetter, equal, group)
+
+
+def climsim_metrics(emulator: ColumnEmulator, store: ColumnStore, split: Split, out: Path) -> dict[str, Any]:
+    """The published scores of ``emulator`` on ``split``, and beside them those that cannot be undefined.
+
+    Written below ``out``: ``climsim``, a Zarr group with the true zonal mean, bias and R2 of daily means of each
+    profile in bands of 10 degrees, and the moistening and its bias by amount of rain (no rain, then ten bins of equal numbers
+    of rows).
+
+    Returns:
+        ``variables`` (scores of each target in W/m2 times area / mean(area); of cloud liquid and ice too, against the
+        true tendencies and, as ``*_ramp``, against truth that went through the same ramp), ``published`` (the run
+        beside the six published networks), ``about`` (what the scores are) and the number of rows and days.
+
+    Raises:
+        SubgridError: the split is empty.
+        UsageError: the store lacks a variable.
+    """
+    return score(_Reader(emulator, store, split, emulator_predictor(emulator)), out)
+
+
+def score(reader: _Reader, out: Path) -> dict[str, Any]:
+    """Scores of whatever ``reader`` predicts, see :func:`climsim_metrics`."""
+    split = reader.split
+    if not split.samples:
+        raise SubgridError(f"{split.folder} holds no samples to score")
+    rain = reader.rain()
+    sums = _Sums(reader, None if rain is None else rain_edges(rain))
+    del rain
+    with Progress("evaluate climsim", split.blocks, "blocks") as bar:
+        for block in range(split.blocks):
+            sums.update(reader.rows(block))
+            bar.update(1)
+    _write(out / FOLDER, reader, sums)
+    return _described(reader, sums)
+
+
+def _described(reader: _Reader, sums: _Sums) -> dict[str, Any]:
+    scores = sums.columns.result()
+    variables = {
+        v.name: {
+            "kind": v.kind,
+            "long_name": v.long_name,
+            "units": "W/m2" if v.energy else v.units,
+            **scores[v.name].to_dict(),
+        }
+        for v in reader.scored
+    }
+    seen = sums.columns.count[sums.columns.count > 0]
+    return {
+        "about": ABOUT,
+        "columns": int(seen.size),
+        "rows_per_column": {"least": int(seen.min()), "most": int(seen.max())},
+        "days": len(sums.daily.days),
+        "levels_sigma": list(reader.grid.vertical.sigma_levels),
+        "variables": variables,
+        "rain_edges": None if sums.edges is None else sums.edges.tolist(),
+        "published": baselines.beside(variables),
+    }
+
+
+def _write(path: Path, reader: _Reader, sums: _Sums) -> None:
+    """The sections, in place of older ones."""
+    levels, found = reader.grid.levels, {}
+    for kind, values in (("truth", sums.truth.mean()), ("bias", sums.bias.mean()), ("daily_r2", sums.daily.r2())):
+        for k, v in enumerate(sums.profiles):
+            units = {"units": "1" if kind == "daily_r2" else v.units, "long_name": v.long_name}
+            found[f"{kind}_{v.name}"] = (("latitude", "level"), values[:, k * levels : (k + 1) * levels], units)
+    if sums.edges is not None:
+        units = {"units": "kg/kg/s"}
+        found["moistening_truth"] = (("bin", "level"), sums.wet_truth.mean(), units)
+        found["moistening_bias"] = (("bin", "level"), sums.wet_bias.mean(), units)
+        found["rain_rows"] = (("bin",), sums.wet_truth.weight, {"units": "1"})
+        found["rain_from"] = (("bin",), np.concatenate([[np.nan, 0.0], sums.edges]), {"units": "m/s"})
+    sigma = np.asarray(reader.grid.vertical.sigma_levels)
+    dataset = xr.Dataset(found, coords={"latitude": band_centres(), "sigma": ("level", sigma)})
+    beside = partial_path(path)
+    make_folder(beside.parent)
+    dataset.to_zarr(beside, mode="w", consolidated=False)
+    replace_folder(beside, path)
+
+
+def climsim_lines(name: str, result: dict[str, Any]) -> list[str]:
+    """What a terminal shows: the run's scores, then the published tables with the run's row."""
+    heads = ("MAE", "RMSE", "bias", "R2", "guarded", "pooled")
+    found = [f"{name + ' (W/m2)':24s}" + "".join(f"{head:>10s}" for head in heads) + "  constant columns"]
+    for variable, entry in result["variables"].items():
+        values = [entry[key] for key in ("mae", "rmse", "bias", "r2", "r2_guarded", "r2_pooled")]
+        cells = "".join(f"{'--':>10s}" if v is None else f"{v:10.4g}" for v in values)
+        most = max(entry["n_constant_level"])
+        found.append(f"{variable:24s}{cells}  {most} of {entry['columns']}" + (" at worst" if most else ""))
+    table = result["published"]
+    return found + (["", *baselines.lines(table)] if table else [])
