@@ -126,10 +126,11 @@ def _train_settings(words: list[str], variables: str) -> tuple[Any, str]:
 
     wanted = _chosen("recipe", words, TrainWords.recipe)
     recipes = {n: asdict(recipe(n).config) if n == wanted else {} for n in recipe_names()}
+    needed = recipe(wanted).emulator if wanted in recipes else {}
     settings = compose(
         TrainWords,
         words,
-        defaults={"emulator": variable_set(variables).emulator},
+        defaults={"emulator": {**variable_set(variables).emulator, **needed}},
         groups={"architecture": {n: {} for n in names()}, "recipe": recipes},
         open_groups=["architecture"],
     )

@@ -138,6 +138,8 @@ class VariableSet:
         constants: physical constants of the model that they come from, ``speedy`` or ``e3sm``.
         emulator: settings of an emulator that differ here from the general defaults.
         published_inputs: names of the inputs in the order of published flat files and networks; empty: ours.
+        expanded: the set with previous steps, dynamics tendencies and latitude beside these inputs; its own name if
+            it is such a set, empty if there is none.
     """
 
     name: str
@@ -147,6 +149,7 @@ class VariableSet:
     constants: str = "speedy"
     emulator: dict[str, Any] = field(default_factory=dict, compare=False)
     published_inputs: tuple[str, ...] = field(default=(), compare=False)
+    expanded: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         for role, variables in (("inputs", self.inputs), ("targets", self.targets)):
@@ -317,6 +320,7 @@ def _read_set(name: str, extending: tuple[str, ...]) -> VariableSet:
         description = str(content.get("description", ""))
         published = known.names(content.get("published_inputs") or [])
         constants, emulator = content.get("constants"), dict(content.get("emulator") or {})
+        expanded = str(content.get("expanded", ""))
     except (yaml.YAMLError, AttributeError, TypeError, SubgridError) as error:
         raise SubgridError(f"variable set '{name}': malformed file {file} ({error})") from error
     if parent:
@@ -328,6 +332,7 @@ def _read_set(name: str, extending: tuple[str, ...]) -> VariableSet:
         inputs=tuple([*profiles(inputs), *scalars(inputs)]),
         targets=tuple([*profiles(targets), *scalars(targets)]),
         description=description,
+        expanded=expanded,
         constants=str(constants or "speedy"),
         emulator=emulator,
         published_inputs=tuple(published),

@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from subgrid.base.errors import UsageError, unknown_name
-from subgrid.columns.variables import VariableSet
 
 #: How humidity and stability reach the network (see :mod:`subgrid.emulator.features`).
 INPUTS = ("raw", "relative_humidity", "relative_humidity_buoyancy")
 WATER = ("none", "precipitation", "projection")
 ENERGY = ("none", "projection")
+#: How often each input profile reaches the network (see :mod:`subgrid.emulator.representations`).
+REPRESENTATION = ("single", "multi")
 #: Where means and spreads come from: the training columns, or ClimSim's published files.
 NORMALIZATION = ("computed", "official")
 
@@ -42,6 +43,10 @@ class EmulatorConfig:
         normalization_folder: where the published files lie; read when training begins, and not needed afterwards.
         normalization_inputs, normalization_outputs, normalization_rates: names of files in place of those that belong
             to the variable set (see :mod:`subgrid.columns.normalisation`).
+        representation: ``single``, or ``multi``: each input profile in three normalisations at once.
+        confidence: a second head predicts, for each normalised output, the loss that the first will have.
+        paper_compatible: with ``representation=multi``, the offset of the logarithm as ClimSim's Kaggle edition
+            published it, which erases winds; for its checkpoints alone.
         prune_inputs: ``official`` sets cloud inputs of so many levels from the top to 0.
         prune_outputs: ``official`` sets tendencies of waters and winds of so many levels from the top to 0.
     """
@@ -62,6 +67,9 @@ class EmulatorConfig:
     normalization_inputs: str = ""
     normalization_outputs: str = ""
     normalization_rates: str = ""
+    representation: str = "single"
+    confidence: bool = False
+    paper_compatible: bool = False
     prune_inputs: int = 15
     prune_outputs: int = 12
 
@@ -72,6 +80,7 @@ class EmulatorConfig:
             ("water", WATER),
             ("energy", ENERGY),
             ("normalization", NORMALIZATION),
+            ("representation", REPRESENTATION),
         )
         for name, valid in choices:
             if getattr(self, name) not in valid:
@@ -86,16 +95,16 @@ class EmulatorConfig:
         for name in ("prune_inputs", "prune_outputs"):
             if getattr(self, name) < 0:
                 raise UsageError(f"emulator.{name}={getattr(self, name)} must not be negative")
+        if self.normalization == "official" and self.representation == "multi":
+            raise UsageError(
+                "emulator.normalization=official transforms cloud before the three representations of recipe "
+                "multirepresentation, which are of the raw inputs: use emulator.normalization=computed"
+            )
         if self.normalization == "official" and self.inputs != "raw":
             raise UsageError(
                 f"emulator.normalization=official knows the variables alone, not emulator.inputs={self.inputs}: add "
                 "emulator.inputs=raw"
             )
-
-    @classmethod
-    def for_variables(cls, variables: VariableSet) -> EmulatorConfig:
-        """The defaults, with what the variable set says of them."""
-        return cls.from_dict(variables.emulator)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""

@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from subgrid.base.errors import SubgridError
 from subgrid.columns.variables import VariableSet, profiles, scalars
 from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.emulator.constraints import build_constraints
 from subgrid.emulator.features import InputFeatures
 from subgrid.emulator.official import build_inputs
+from subgrid.emulator.representations import build_representations, represented
 from subgrid.emulator.transforms import Standardise
 from subgrid.networks import Network, NetworkShape, build
 from subgrid.physics.vertical import VerticalGrid
@@ -46,7 +48,8 @@ class Emulator(ColumnEmulator):
         self.network = network
         self.features = InputFeatures(config.inputs, variables, grid, config.saturation)
         shape = network.shape
-        self.inputs = build_inputs(config, shape.levels, shape.profiles_in, shape.scalars_in)
+        self.inputs = build_inputs(config, shape.levels, len(self.features.names), shape.scalars_in)
+        self.representations = build_representations(config, shape.levels, self.features.names)
         self.outputs = Standardise(shape.levels, shape.profiles_out, shape.scalars_out)
         self.constraints = nn.ModuleList(build_constraints(config, variables, self.features, self.outputs, time_step))
 
@@ -66,12 +69,31 @@ class Emulator(ColumnEmulator):
         clipped_p, clipped_s, outside = self.inputs.clip(p, s, self.config.clip_margin)
         if self.config.clip_inputs:
             p, s = clipped_p, clipped_s
-        return p, s, outside
+        return self.representations(p), s, outside
 
     def normalise_targets(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor]:
         """Raw SI targets -> normalised outputs, where the loss lives; constant channels are 0."""
         p, s = self.outputs(profile_values, scalar_values)
         return p, s
+
+    def predict(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised inputs -> normalised outputs: the network's first head."""
+        p, s = self.network(profile_values, scalar_values)
+        if self.config.confidence:
+            p, s = p[:, :, : self.network.shape.profiles_out], s[:, : self.network.shape.scalars_out]
+        return p, s
+
+    def confidence(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw SI columns -> the loss that each normalised output is expected to have, (n, level, P) and (n, S).
+
+        Raises:
+            SubgridError: the emulator was trained without ``confidence``.
+        """
+        if not self.config.confidence:
+            raise SubgridError("the emulator has no confidence: train it with recipe=confidence")
+        shape = self.network.shape
+        p, s = self.network(*self.encode(profile_values, scalar_values))
+        return p[:, :, shape.profiles_out :], s[:, shape.scalars_out :]
 
     def decode(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised outputs -> raw SI (within the training range if ``clip_outputs``), and the share outside."""
@@ -86,7 +108,7 @@ class Emulator(ColumnEmulator):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Raw SI columns -> raw SI tendencies and fluxes, memory, diagnostics."""
         p, s, inputs_outside = self._encode(profile_values, scalar_values)
-        p, s = self.network(p, s)
+        p, s = self.predict(p, s)
         p, s, outputs_outside = self.decode(p, s)
         counted = [inputs_outside, outputs_outside]
         for constraint in self.constraints:
@@ -100,10 +122,11 @@ def network_shape(variables: VariableSet, grid: VerticalGrid, config: EmulatorCo
     features = InputFeatures(config.inputs, variables, grid, config.saturation)
     return NetworkShape(
         levels=grid.n_levels,
-        profiles_in=len(features.names),
+        profiles_in=represented(config, features.names),
         scalars_in=len(scalars(variables.inputs)),
         profiles_out=len(profiles(variables.targets)),
         scalars_out=len(scalars(variables.targets)),
+        heads=2 if config.confidence else 1,
     )
 
 

@@ -28,7 +28,16 @@ from subgrid.physics.vertical import VerticalGrid
 
 DESCRIPTION, WEIGHTS, PUBLISHED = "emulator.json", "weights.safetensors", "published.pt"
 #: Settings by which a network was trained, which therefore cannot change afterwards.
-FIXED = ("inputs", "saturation", "normalization", "prune_inputs", "prune_outputs")
+FIXED = (
+    "inputs",
+    "saturation",
+    "normalization",
+    "prune_inputs",
+    "prune_outputs",
+    "representation",
+    "confidence",
+    "paper_compatible",
+)
 
 
 def save_emulator(emulator: ColumnEmulator, folder: Path | str) -> Path:

@@ -50,7 +50,7 @@ class TrainConfig:
         network: hyper-parameters that replace those of the size.
         recipe: registered name.
         recipe_settings: settings that replace the recipe's defaults.
-        emulator: features, bounds and constraints; None: the defaults of the variable set.
+        emulator: features, bounds and constraints; None: the defaults of the variable set and the recipe.
         seed: of weights, shuffle and noise.
         precision: ``32-true`` or ``bf16-mixed``.
         perturbed: also train on the store's split ``perturbed``, if it has one (see `hosts.speedy.perturb`).
@@ -80,8 +80,7 @@ class TrainConfig:
         if self.checkpoint_every < 0:
             raise UsageError(f"checkpoint_every={self.checkpoint_every} must not be negative (0: once an epoch)")
         object.__setattr__(self, "data", str(self.data))  # a Path is welcome, and JSON keeps text
-        if self.emulator is None:
-            object.__setattr__(self, "emulator", EmulatorConfig.for_variables(variable_set(self.variables)))
+        self._obey_recipe()
         require_seed(self.seed)
         for name in ("max_train_samples", "buffer_blocks", "log_every"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
@@ -90,6 +89,18 @@ class TrainConfig:
             hint = " (bf16-true would round the tendencies themselves)" if self.precision == "bf16-true" else ""
             error = unknown_name("precision", self.precision, PRECISIONS)
             raise UsageError(f"{error}{hint}")
+
+    def _obey_recipe(self) -> None:
+        """Fill in the variable set and the settings of the emulator that the recipe needs; refuse others."""
+        chosen = recipe(self.recipe, **self.recipe_settings)
+        variables = chosen.variables(variable_set(self.variables))
+        object.__setattr__(self, "variables", variables.name)
+        if self.emulator is None:
+            object.__setattr__(self, "emulator", EmulatorConfig.from_dict({**variables.emulator, **chosen.emulator}))
+        assert self.emulator is not None
+        for name, value in {"confidence": False, **chosen.emulator}.items():
+            if getattr(self.emulator, name) != value:
+                raise UsageError(f"recipe {self.recipe} needs emulator.{name}={str(value).lower()}")
 
 
 class _TorchBatches:

@@ -12,6 +12,7 @@ from subgrid.columns.store import Split
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.flat import flatten, unflatten
 from subgrid.emulator.official import OfficialInputs, output_statistics
+from subgrid.emulator.representations import MultiRepresentation
 from subgrid.emulator.transforms import ChannelRange
 
 
@@ -58,7 +59,10 @@ def fit_transforms(emulator: Emulator, split: Split, extra: Split | None = None)
         return
     features = [feature_statistics(emulator, part).summary() for part in parts]
     targets = [part.variable_statistics(emulator.variables.targets) for part in parts]
-    emulator.inputs.fill(_channel_range(_widened(features), shape.profiles_in, levels))
+    found = _channel_range(_widened(features), len(emulator.features.names), levels)
+    emulator.inputs.fill(found)
+    if isinstance(emulator.representations, MultiRepresentation):
+        emulator.representations.fill(found, emulator.config.paper_compatible)
     emulator.outputs.fill(_channel_range(_widened(targets), shape.profiles_out, levels))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from importlib import resources
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 import yaml
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from subgrid.base.errors import UsageError, unknown_name
 from subgrid.base.plugins import import_offer, offered
+from subgrid.columns.variables import VariableSet
 from subgrid.emulator.emulator import Emulator
 
 ENTRY_POINT_GROUP = "subgrid.recipes"
@@ -73,6 +74,16 @@ class Recipe(Protocol):
     """What a training step does with an emulator and a batch."""
 
     config: RecipeConfig
+    #: Settings of the emulator that the recipe needs, and the run therefore has.
+    emulator: ClassVar[dict[str, Any]]
+
+    def variables(self, found: VariableSet) -> VariableSet:
+        """The variable set that a run with ``found`` reads and predicts.
+
+        Raises:
+            UsageError: the recipe needs one that ``found`` does not name.
+        """
+        ...
 
     def loss(self, emulator: Emulator, inputs: Tensor, targets: Tensor, weight: Tensor, training: bool) -> Tensor:
         """Scalar loss of raw flat columns (n, channel); plain (no noise) unless ``training``.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from subgrid.columns.variables import VariableSet
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.flat import unflatten
 from subgrid.training.recipes.base import RecipeConfig, register
@@ -39,38 +41,89 @@ def channel_weights(emulator: Emulator, energy_weight: float) -> tuple[Tensor, T
     return profiles.float(), scalars.float()
 
 
+@dataclass(frozen=True)
+class Errors:
+    """What an objective compares, normalised: (n, level, P) and (n, S), and how much each part of it counts.
+
+    Args:
+        profiles, scalars: the network's outputs of all heads.
+        true_profiles, true_scalars: the targets.
+        weight_p, weight_s: of the channels, (level, P) and (S,).
+        perturbed: (n,) rows off the climate.
+        row: weight of each row, (n,).
+    """
+
+    profiles: Tensor
+    scalars: Tensor
+    true_profiles: Tensor
+    true_scalars: Tensor
+    weight_p: Tensor
+    weight_s: Tensor
+    perturbed: Tensor
+    row: Tensor
+
+    def mean(self, profiles: Tensor, scalars: Tensor) -> Tensor:
+        """Weighted mean over rows and channels of elementwise losses (n, level, P) and (n, S)."""
+        per_row = (profiles * self.weight_p).sum((1, 2)) + (scalars * self.weight_s).sum(1)
+        rows = self.row.sum().clamp(min=1e-12)  # a batch of perturbed columns alone, weighted zero
+        return (per_row * self.row).sum() / (rows * (self.weight_p.sum() + self.weight_s.sum()))
+
+    def first(self) -> tuple[Tensor, Tensor]:
+        """The prediction: the first head."""
+        return self.profiles[..., : self.weight_p.shape[1]], self.scalars[..., : self.weight_s.shape[0]]
+
+    def second(self) -> tuple[Tensor, Tensor]:
+        """What the second head gives."""
+        return self.profiles[..., self.weight_p.shape[1] :], self.scalars[..., self.weight_s.shape[0] :]
+
+
 @register("standard")
 class Standard:
     """MSE (or Huber, MAE) on normalised outputs; AdamW; linear warm-up, cosine decay."""
+
+    #: Settings of the emulator that the recipe needs.
+    emulator: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, config: RecipeConfig) -> None:
         self.config = config
         self._weights: tuple[Tensor, Tensor] | None = None
 
+    def variables(self, found: VariableSet) -> VariableSet:
+        """The variable set that a run with ``found`` reads and predicts."""
+        return found
+
     def loss(self, emulator: Emulator, inputs: Tensor, targets: Tensor, weight: Tensor, training: bool) -> Tensor:
-        """Weighted mean over columns and channels of the elementwise loss.
+        """Scalar loss of raw flat columns (n, channel).
 
         Perturbed columns (weight zero in the store) count ``perturbed_weight`` and, because their targets have heavy
         tails, with a Huber loss of delta 2 in place of the squared error.
         """
-        levels = emulator.grid.n_levels
+        levels, shape = emulator.grid.n_levels, emulator.network.shape
         if self._weights is None:
             self._weights = channel_weights(emulator, self.config.energy_weight)
         with torch.autocast(inputs.device.type, enabled=False), torch.no_grad():
             p, s = emulator.encode(*unflatten(inputs, len(emulator.features.profile_names), levels))
-            shape = emulator.network.shape
             tp, ts = emulator.normalise_targets(*unflatten(targets, shape.profiles_out, levels))
             if training and self.config.input_noise > 0:
                 p = p + self.config.input_noise * torch.randn_like(p)
                 s = s + self.config.input_noise * torch.randn_like(s)
         p, s = emulator.network(p, s)
-        weight_p, weight_s = (w.to(inputs.device) for w in self._weights)
         perturbed = weight == 0
         row = torch.where(perturbed, self.config.perturbed_weight, 1.0)
-        per_row = (self._elementwise(p.float(), tp, perturbed) * weight_p).sum((1, 2))
-        per_row = per_row + (self._elementwise(s.float(), ts, perturbed) * weight_s).sum(1)
-        rows = row.sum().clamp(min=1e-12)  # a batch of perturbed columns alone, weighted zero
-        return (per_row * row).sum() / (rows * (weight_p.sum() + weight_s.sum()))
+        weight_p, weight_s = (w.to(inputs.device) for w in self._weights)
+        return self.objective(Errors(p.float(), s.float(), tp, ts, weight_p, weight_s, perturbed, row), training)
+
+    def objective(self, errors: Errors, training: bool) -> Tensor:
+        """What is minimised; without ``training`` the plain loss, by which all recipes are validated."""
+        return errors.mean(*self.elementwise(errors))
+
+    def elementwise(self, errors: Errors) -> tuple[Tensor, Tensor]:
+        """Loss of each output of the first head, (n, level, P) and (n, S)."""
+        p, s = errors.first()
+        return (
+            self._elementwise(p, errors.true_profiles, errors.perturbed),
+            self._elementwise(s, errors.true_scalars, errors.perturbed),
+        )
 
     def _elementwise(self, found: Tensor, truth: Tensor, perturbed: Tensor) -> Tensor:
         plain = _LOSSES[self.config.loss](found, truth, reduction="none")
