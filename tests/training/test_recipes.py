@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from subgrid.base.errors import UsageError
+from subgrid.columns.variables import variable_set
+from subgrid.emulator.config import EmulatorConfig
 from subgrid.emulator.flat import unflatten
-from subgrid.training import recipe, recipe_names
+from subgrid.training import TrainConfig, recipe, recipe_names
 from subgrid.training.recipes import RecipeConfig
 from subgrid.training.recipes.standard import TAIL, channel_weights
 
@@ -138,3 +140,89 @@ def test_the_schedule_rises_linearly_and_falls_as_a_cosine(make_emulator):
     assert (matrices["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
     assert {p.ndim for p in matrices["params"]} == {2} and {p.ndim for p in others["params"]} == {1}
     assert sum(len(g["params"]) for g in optimizer.param_groups) == len(list(emulator.network.parameters()))
+
+
+@pytest.fixture
+def two_heads(make_emulator):
+    return make_emulator(confidence=True)
+
+
+def mean_of(emulator, parts):
+    """Weighted mean over rows and channels of elementwise losses, in the recipe's weights."""
+    weights = channel_weights(emulator, 0.0)
+    total = sum((part.double() * w).sum() for part, w in zip(parts, weights, strict=True))
+    return (total / (len(parts[0]) * sum(w.sum() for w in weights))).item()
+
+
+def test_confidence_learns_the_loss_of_the_first_head_and_only_that(two_heads, batch):
+    chosen = recipe("confidence", loss="huber", energy_weight=0.0)
+    p, s = two_heads.network(*two_heads.encode(*unflatten(batch[0], 4, 8)))
+    truth = two_heads.normalise_targets(*unflatten(batch[1], 4, 8))
+    plain = [huber(a, b) for a, b in zip((p[..., :4], s[:, :12]), truth, strict=True)]
+    second = [huber(a, b) for a, b in zip((p[..., 4:], s[:, 12:]), plain, strict=True)]
+    weight = torch.ones(256)
+    found = chosen.loss(two_heads, *batch, weight, training=True)
+    assert found.item() == pytest.approx(mean_of(two_heads, plain) + mean_of(two_heads, second), rel=1e-5)
+    assert chosen.loss(two_heads, *batch, weight, training=False).item() == pytest.approx(
+        mean_of(two_heads, plain), rel=1e-5
+    )
+    # the second head's error does not move the first: with respect to it the gradient is the plain loss's
+    first = torch.autograd.grad(found, list(two_heads.network.parameters()), allow_unused=True)
+    assert any(g is not None and g.abs().sum() > 0 for g in first)
+    expected = two_heads.confidence(*unflatten(batch[0], 4, 8))
+    torch.testing.assert_close(expected[0], p[..., 4:])
+    torch.testing.assert_close(expected[1], s[:, 12:])
+
+
+def huber(found, truth):
+    error = (found - truth).abs()
+    return torch.where(error < 1.0, 0.5 * error.square(), error - 0.5)
+
+
+def test_the_second_head_leaves_the_prediction_as_it_is(two_heads, batch):
+    p, s = two_heads.encode(*unflatten(batch[0], 4, 8))
+    every, first = two_heads.network(p, s), two_heads.predict(p, s)
+    torch.testing.assert_close(first[0], every[0][..., :4])
+    torch.testing.assert_close(first[1], every[1][:, :12])
+
+
+def test_difference_adds_the_loss_of_neighbouring_levels(tiny_emulator, batch):
+    chosen = recipe("difference", loss="huber", energy_weight=0.0)
+    weight = torch.ones(256)
+    plain = chosen.loss(tiny_emulator, *batch, weight, training=False).item()
+    assert plain == recipe("standard", loss="huber", energy_weight=0.0).loss(
+        tiny_emulator, *batch, weight, training=False
+    )
+    p, _ = tiny_emulator.network(*tiny_emulator.encode(*unflatten(batch[0], 4, 8)))
+    truth, _ = tiny_emulator.normalise_targets(*unflatten(batch[1], 4, 8))
+    live = channel_weights(tiny_emulator, 0.0)[0]
+    both = (live[1:] > 0) & (live[:-1] > 0)
+    each = huber(p[:, 1:] - p[:, :-1], truth[:, 1:] - truth[:, :-1])
+    wanted = plain + each[:, both].double().mean().item()
+    assert chosen.loss(tiny_emulator, *batch, weight, training=True).item() == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "expanded"), [("speedy", "speedy_expanded"), ("v2_rh_mc", "v6"), ("speedy_expanded", "speedy_expanded")]
+)
+def test_expanded_takes_the_larger_set(given, expanded):
+    config = TrainConfig(data="store.zarr", variables=given, recipe="expanded")
+    assert config.variables == expanded
+    assert config.emulator == EmulatorConfig(**variable_set(expanded).emulator)
+
+
+def test_expanded_refuses_a_set_without_one_by_name():
+    with pytest.raises(UsageError, match="'speedy_keep_diffusion'"):
+        TrainConfig(data="store.zarr", variables="speedy_keep_diffusion", recipe="expanded")
+
+
+def test_a_recipe_sets_what_it_needs_of_the_emulator_and_refuses_the_contrary():
+    assert TrainConfig(data="s", recipe="confidence").emulator.confidence
+    assert TrainConfig(data="s", recipe="multirepresentation").emulator.representation == "multi"
+    for recipe_name, settings, needed in (
+        ("confidence", {}, "emulator.confidence=true"),
+        ("standard", {"confidence": True}, "emulator.confidence=false"),
+        ("multirepresentation", {}, "emulator.representation=multi"),
+    ):
+        with pytest.raises(UsageError, match=needed):
+            TrainConfig(data="s", recipe=recipe_name, emulator=EmulatorConfig(**settings))

@@ -56,13 +56,16 @@ class MultiRepresentation(nn.Module):
     def fill(self, statistics: ChannelRange, paper_compatible: bool = False) -> None:
         """Set the buffers from the statistics of the features, (level, P)."""
         place = cast(Tensor, self.place).tolist()
-        mean, std, low = (part[0][:, place] for part in (statistics.mean, statistics.std, statistics.low))
+        mean, std, low, high = (
+            part[0][:, place] for part in (statistics.mean, statistics.std, statistics.low, statistics.high)
+        )
         pooled_mean = mean.mean(0)
         pooled_std = np.sqrt((std**2 + (mean - pooled_mean) ** 2).mean(0))
         inverse = inverse_spread(pooled_mean, pooled_std)
         offset = (low - mean) * inverse_spread(mean, std)
         if paper_compatible:
-            offset = (low - mean) / np.where(mean == 0, np.inf, mean)
+            divisor = np.where(mean == 0, np.inf, mean)
+            offset = np.minimum((low - mean) / divisor, (high - mean) / divisor)
         values = {"scale": std * inverse, "shift": (mean - pooled_mean) * inverse, "offset": offset}
         for name, array in values.items():
             self.get_buffer(name).copy_(torch.from_numpy(array))

@@ -92,18 +92,16 @@ class MLP(Network):
         super().__init__(shape, config)
         widths = (shape.flat_in, *config.widths)
         self.hidden = nn.Sequential(*(_Hidden(a, b, config) for a, b in pairwise(widths)))
-        self.outputs = nn.ModuleList(nn.Linear(widths[-1], shape.flat_out) for _ in range(shape.heads))
+        self.output = nn.Linear(widths[-1], shape.heads * shape.flat_out)
         self.scalar_activation = nn.ReLU() if config.positive_scalars else nn.Identity()
-        self.levels = shape.levels
-        self.profiles_out = shape.profiles_out
+        self.heads, self.levels, self.profiles_out = shape.heads, shape.levels, shape.profiles_out
 
     def forward(self, profiles: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
         column = torch.cat([profiles.flatten(1), scalars], dim=1)
-        hidden = self.hidden(column)
+        y = self.output(self.hidden(column)).unflatten(1, [self.heads, -1])
         split = self.levels * self.profiles_out
-        found_profiles, found_scalars = [], []
-        for k, output in enumerate(self.outputs):
-            y = output(hidden)
-            found_profiles.append(y[:, :split].unflatten(1, [self.levels, self.profiles_out]))
-            found_scalars.append(self.scalar_activation(y[:, split:]) if k == 0 else y[:, split:])
-        return torch.cat(found_profiles, dim=2), torch.cat(found_scalars, dim=1)
+        head_profiles = y[:, :, :split].unflatten(2, [self.levels, self.profiles_out])
+        head_scalars = y[:, :, split:]
+        # only predictions are known to be positive, not what further heads say of them
+        head_scalars = torch.cat([self.scalar_activation(head_scalars[:, :1]), head_scalars[:, 1:]], dim=1)
+        return head_profiles.transpose(1, 2).flatten(2), head_scalars.flatten(1)
