@@ -7,7 +7,20 @@ import torch
 
 from subgrid.networks import NetworkShape, build
 
-NAMES = ["convnext", "encdec_lstm", "mlp", "pao", "res_lstm", "squeezeformer", "unet"]
+NAMES = [
+    "cnn",
+    "convnext",
+    "cvae",
+    "ed",
+    "encdec_lstm",
+    "hsr",
+    "mlp",
+    "pao",
+    "res_lstm",
+    "rpn",
+    "squeezeformer",
+    "unet",
+]
 #: Those with dropout and with the choice of positive scalars.
 CHOOSY = ["mlp", "unet"]
 RECURRENT = ["encdec_lstm", "pao", "res_lstm"]

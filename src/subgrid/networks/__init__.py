@@ -10,24 +10,44 @@ that registers it)::
     same = build(network.architecture, network.shape, **network.hyperparameters)
 """
 
-from subgrid.networks import convnext, encdec_lstm, mlp, pao, res_lstm, squeezeformer, unet
+from subgrid.networks import (
+    cnn,
+    convnext,
+    cvae,
+    ed,
+    encdec_lstm,
+    hsr,
+    mlp,
+    pao,
+    res_lstm,
+    rpn,
+    squeezeformer,
+    unet,
+)
 from subgrid.networks.base import Network, NetworkShape
 from subgrid.networks.flops import count_flops
+from subgrid.networks.probabilistic import ProbabilisticNetwork
 from subgrid.networks.registry import architecture, build, names, resolve, sizes
 
 __all__ = [
     "Network",
     "NetworkShape",
+    "ProbabilisticNetwork",
     "architecture",
     "build",
+    "cnn",
     "convnext",
     "count_flops",
+    "cvae",
+    "ed",
     "encdec_lstm",
+    "hsr",
     "mlp",
     "names",
     "pao",
     "res_lstm",
     "resolve",
+    "rpn",
     "sizes",
     "squeezeformer",
     "unet",

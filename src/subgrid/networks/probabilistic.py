@@ -1,0 +1,53 @@
+"""Networks that give a distribution: their own loss, samples of it, and its mean where one answer is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from subgrid.base.errors import UsageError
+from subgrid.networks.base import Network, NetworkShape
+
+
+class ProbabilisticNetwork(Network):
+    """A network whose ``forward`` is the mean of what it samples.
+
+    Attributes:
+        progress: how far training has come, 0 to 1, which a loss may depend on.
+
+    Raises:
+        UsageError: more than one head is asked for: the distribution itself says how sure it is.
+    """
+
+    def __init__(self, shape: NetworkShape, config: Any) -> None:
+        super().__init__(shape, config)
+        self.progress = 1.0
+        if shape.heads > 1:
+            raise UsageError(
+                f"recipe confidence adds a second head, which {type(self).__name__} does not take: it gives a "
+                "distribution itself"
+            )
+
+    def losses(
+        self, profiles: Tensor, scalars: Tensor, true_profiles: Tensor, true_scalars: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Elementwise losses (n, level, P) and (n, S), whose weighted mean is minimised."""
+        raise NotImplementedError
+
+    @torch.jit.ignore
+    def sample(self, profiles: Tensor, scalars: Tensor, members: int, generator: torch.Generator) -> list[Tensor]:
+        """Independent draws for every column: (member, n, level, P) and (member, n, S)."""
+        raise NotImplementedError
+
+    @torch.jit.ignore
+    def member(self, profiles: Tensor, scalars: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """One draw of the noise, made from ``seed``, for all columns and all times: a deterministic network."""
+        raise NotImplementedError
+
+
+def fixed_noise(seed: int, size: int, like: Tensor) -> Tensor:
+    """Normal numbers (size,) that ``seed`` decides, the same on every machine."""
+    noise = torch.randn(size, generator=torch.Generator().manual_seed(seed))
+    return noise.to(like)
