@@ -1,5 +1,7 @@
 """Published numbers of parameters at size `paper`, and what size `small` may cost."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -29,13 +31,36 @@ def test_published_numbers_of_parameters(name):
     assert tuple(found) == PARAMETERS[name]
 
 
+def by_hand(widths):
+    return sum(a * b + b for a, b in itertools.pairwise(widths))
+
+
+@pytest.mark.parametrize("name", ["mlp", "ed", "rpn", "hsr", "cvae", "cnn"])
+def test_layers_of_the_baselines(name):
+    deep = by_hand([124, 768, 640, 512, 640, 640, 128])
+    code = [463, 463, 231, 115, 57, 28, 5]
+    normed = by_hand([124, 512, 512, 128]) + 4 * 512
+    wanted = {
+        "mlp": deep,
+        "rpn": 128 * deep,
+        "ed": by_hand([124, *code, *code[-2::-1], 128]),
+        "hsr": 2 * normed,
+        "cvae": by_hand([128 + 124, 512, 512, 6]) + by_hand([3 + 124, 512, 512, 256]) + 8 * 512,
+        "cnn": (6 * 406 * 3 + 406) + (406 * 406 * 3 + 406) + (6 * 406 + 406)
+        + 11 * (2 * (406 * 406 * 3 + 406) + 406 * 406 + 406)
+        + (406 * 10 + 10) + (10 * 2 + 2) + (10 * 8 + 8),
+    }  # fmt: skip
+    with torch.device("meta"):
+        assert parameters(build(name, NetworkShape(60, 2, 4, 2, 8), "paper")) == wanted[name]
+
+
 @pytest.mark.parametrize("name", [*PARAMETERS, "mlp"])
 def test_small_costs_at_most_seven_tenths_of_a_megaflop(name):
     shape = NetworkShape(8, 4, 16, 4, 13)
     assert 0.2e6 < count_flops(build(name, shape), shape) <= 0.7e6
 
 
-@pytest.mark.parametrize("name", [*PARAMETERS, "mlp"])
+@pytest.mark.parametrize("name", [*PARAMETERS, "mlp", "cnn", "ed"])
 def test_a_second_head_is_another_set_of_outputs(name):
     one, two = NetworkShape(8, 4, 6, 3, 2), NetworkShape(8, 4, 6, 3, 2, heads=2)
     torch.manual_seed(0)

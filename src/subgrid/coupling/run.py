@@ -149,6 +149,7 @@ def _run(
         emulator, restart, config.days, out, bridge=config.bridge, keep=config.keep, on_day=watch, title="couple"
     )
     metrics = _metrics(config, out, driven, control, result)
+    metrics["answer"] = emulator.answer
     if config.timings:
         metrics["step_ms"] = step_times(driven, emulator, restart, config.bridge, config.keep)
         metrics["simulated_years_per_day"] = _sypd(metrics["step_ms"]["coupled"] / 1e3, driven.time_step)

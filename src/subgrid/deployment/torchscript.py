@@ -196,5 +196,6 @@ def _contract(emulator: ColumnEmulator) -> dict[str, Any]:
         "level_order": "0 = top",
         "dtype": "float32",
         "time_step_s": emulator.time_step,
+        "answer": emulator.answer,
         "versions": versions(),
     }

@@ -52,6 +52,11 @@ class ColumnEmulator(nn.Module):
         return self._grid is not None
 
     @property
+    def answer(self) -> str:
+        """What ``forward`` gives, in words."""
+        return "the network's output"
+
+    @property
     def counters(self) -> list[str]:
         """Names of the columns of the diagnostics."""
         return []

@@ -45,6 +45,8 @@ class EmulatorConfig:
             to the variable set (see :mod:`subgrid.columns.normalisation`).
         representation: ``single``, or ``multi``: each input profile in three normalisations at once.
         confidence: a second head predicts, for each normalised output, the loss that the first will have.
+        member: of a network that gives a distribution, -1: its mean is the answer, or k: the k-th seeded draw, whose
+            noise the numbers of each column decide.
         paper_compatible: with ``representation=multi``, the offset of the logarithm as ClimSim's Kaggle edition
             published it, which erases winds; for its checkpoints alone.
         prune_inputs: ``official`` sets cloud inputs of so many levels from the top to 0.
@@ -69,6 +71,7 @@ class EmulatorConfig:
     normalization_rates: str = ""
     representation: str = "single"
     confidence: bool = False
+    member: int = -1
     paper_compatible: bool = False
     prune_inputs: int = 15
     prune_outputs: int = 12
@@ -92,9 +95,9 @@ class EmulatorConfig:
                 f"emulator.condense_hours={self.condense_hours} must be positive and emulator.condense_above="
                 f"{self.condense_above} within 0.5 and 2"
             )
-        for name in ("prune_inputs", "prune_outputs"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"emulator.{name}={getattr(self, name)} must not be negative")
+        for name, least in (("prune_inputs", 0), ("prune_outputs", 0), ("member", -1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"emulator.{name}={getattr(self, name)} must be at least {least}")
         if self.normalization == "official" and self.representation == "multi":
             raise UsageError(
                 "emulator.normalization=official transforms cloud before the three representations of recipe "

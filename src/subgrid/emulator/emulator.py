@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from subgrid.base.errors import SubgridError
+from subgrid.base.errors import SubgridError, UsageError
 from subgrid.columns.variables import VariableSet, profiles, scalars
 from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.config import EmulatorConfig
@@ -16,7 +16,7 @@ from subgrid.emulator.features import InputFeatures
 from subgrid.emulator.official import build_inputs
 from subgrid.emulator.representations import build_representations, represented
 from subgrid.emulator.transforms import Standardise
-from subgrid.networks import Network, NetworkShape, build
+from subgrid.networks import Network, NetworkShape, ProbabilisticNetwork, build
 from subgrid.physics.vertical import VerticalGrid
 
 
@@ -46,6 +46,8 @@ class Emulator(ColumnEmulator):
     ) -> None:
         super().__init__(variables, grid, grid.n_levels, time_step, config)
         self.network = network
+        if config.member >= 0:
+            _distribution(network)
         self.features = InputFeatures(config.inputs, variables, grid, config.saturation)
         shape = network.shape
         self.inputs = build_inputs(config, shape.levels, len(self.features.names), shape.scalars_in)
@@ -77,11 +79,37 @@ class Emulator(ColumnEmulator):
         return p, s
 
     def predict(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised inputs -> normalised outputs: the network's first head."""
+        """Normalised inputs -> normalised outputs: the network's first head, its mean, or the chosen member."""
+        if self.config.member >= 0:
+            p, s = _distribution(self.network).member(profile_values, scalar_values, self.config.member)
+            return p, s
         p, s = self.network(profile_values, scalar_values)
         if self.config.confidence:
             p, s = p[:, :, : self.network.shape.profiles_out], s[:, : self.network.shape.scalars_out]
         return p, s
+
+    @property
+    def answer(self) -> str:
+        """What :meth:`forward` gives: of a network that gives a distribution, its mean or a seeded draw."""
+        if not isinstance(self.network, ProbabilisticNetwork):
+            return "the network's output"
+        return "mean of the distribution" if self.config.member < 0 else f"seeded draw {self.config.member}"
+
+    def sample(
+        self, profile_values: Tensor, scalar_values: Tensor, members: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Raw SI columns -> independent draws in raw SI, (member, n, level, P) and (member, n, S).
+
+        Bounds of the training range are kept; constraints act on one answer and not on draws.
+
+        Raises:
+            UsageError: the network gives no distribution.
+        """
+        network = _distribution(self.network)
+        p, s = self.encode(profile_values, scalar_values)
+        drawn = network.sample(p, s, members, generator)
+        parts = [self.decode(*one)[:2] for one in zip(*drawn, strict=True)]
+        return torch.stack([p for p, _ in parts]), torch.stack([s for _, s in parts])
 
     def confidence(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor]:
         """Raw SI columns -> the loss that each normalised output is expected to have, (n, level, P) and (n, S).
@@ -115,6 +143,13 @@ class Emulator(ColumnEmulator):
             p, s, count = constraint(profile_values, scalar_values, p, s)
             counted.append(count)
         return p, s, memory, torch.stack(counted, dim=1)
+
+
+def _distribution(network: Network) -> ProbabilisticNetwork:
+    """``network``, if it gives a distribution; raises :class:`UsageError` otherwise."""
+    if not isinstance(network, ProbabilisticNetwork):
+        raise UsageError(f"architecture {network.architecture} gives one answer: it has no members to draw")
+    return network
 
 
 def network_shape(variables: VariableSet, grid: VerticalGrid, config: EmulatorConfig) -> NetworkShape:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from subgrid.base.errors import UsageError
 from subgrid.networks.base import MOST_CHANNELS, NetworkShape
 from subgrid.networks.columns import Split, joined, normed_layers
-from subgrid.networks.probabilistic import ProbabilisticNetwork, fixed_noise
+from subgrid.networks.probabilistic import ProbabilisticNetwork, column_noise
 from subgrid.networks.registry import architecture
 
 #: Logarithms of standard deviations are kept within this, on outputs of unit spread.
@@ -60,8 +60,6 @@ class CVAE(ProbabilisticNetwork):
     Kullback-Leibler divergence (the published code's term is not that).
     """
 
-    points: Tensor
-
     def __init__(self, shape: NetworkShape, config: CVAEConfig) -> None:
         super().__init__(shape, config)
         last, latent = config.widths[-1], config.latent
@@ -72,14 +70,16 @@ class CVAE(ProbabilisticNetwork):
             normed_layers(latent + shape.flat_in, config.widths, config.dropout), nn.Linear(last, 2 * shape.flat_out)
         )
         self.beta, self.latent = config.beta, latent
+        self.flat_out = shape.flat_out
         axes = torch.eye(latent) * latent**0.5
         self.register_buffer("points", torch.cat([axes, -axes]), persistent=False)
         self.split = Split(shape)
 
     def forward(self, profiles: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
-        column, points = joined(profiles, scalars), self.points.to(profiles.dtype)
+        column = joined(profiles, scalars)
+        points: Tensor = self.points  # type: ignore[assignment]
         n, count = column.shape[0], points.shape[0]
-        z = points.unsqueeze(1).expand(-1, n, -1)
+        z = points.to(column.dtype).unsqueeze(1).expand(-1, n, -1)
         both = torch.cat([z, column.unsqueeze(0).expand(count, -1, -1)], dim=2).flatten(0, 1)
         mean = self.decoder(both).unflatten(0, [count, n]).mean(0)
         p, s = self.split(mean[:, : mean.shape[1] // 2])
@@ -117,8 +117,9 @@ class CVAE(ProbabilisticNetwork):
 
     @torch.jit.ignore
     def member(self, profiles: Tensor, scalars: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """The decoder's mean for latent numbers that ``seed`` draws once for all columns."""
+        """A draw whose noise the column and ``seed`` decide."""
         column = joined(profiles, scalars)
-        z = fixed_noise(seed, self.latent, column).expand(len(column), -1)
-        p, s = self.split(self.decoded(z, column)[0])
+        noise = column_noise(column, self.latent + self.flat_out, seed)
+        mean, std = self.decoded(noise[:, : self.latent], column)
+        p, s = self.split(mean + std * noise[:, self.latent :])
         return p, s

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from subgrid.base.errors import UsageError
 from subgrid.networks.base import MOST_CHANNELS, NetworkShape
 from subgrid.networks.columns import Split, joined, normed_layers
-from subgrid.networks.probabilistic import ProbabilisticNetwork, fixed_noise
+from subgrid.networks.probabilistic import ProbabilisticNetwork, column_noise
 from subgrid.networks.registry import architecture
 
 #: Share of training in which the mean alone learns.
@@ -94,7 +94,8 @@ class HSR(ProbabilisticNetwork):
 
     @torch.jit.ignore
     def member(self, profiles: Tensor, scalars: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """The mean, and for every column the same number of standard deviations beside it."""
+        """A draw whose noise the column and ``seed`` decide."""
         mean, log_precision = self.distribution(profiles, scalars)
-        p, s = self.split(mean + (-0.5 * log_precision).exp() * fixed_noise(seed, mean.shape[1], mean))
+        noise = column_noise(joined(profiles, scalars), mean.shape[1], seed)
+        p, s = self.split(mean + (-0.5 * log_precision).exp() * noise)
         return p, s

@@ -43,11 +43,22 @@ class ProbabilisticNetwork(Network):
 
     @torch.jit.ignore
     def member(self, profiles: Tensor, scalars: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """One draw of the noise, made from ``seed``, for all columns and all times: a deterministic network."""
+        """A draw that ``seed`` and the column itself decide, or one member: a deterministic network."""
         raise NotImplementedError
 
 
-def fixed_noise(seed: int, size: int, like: Tensor) -> Tensor:
-    """Normal numbers (size,) that ``seed`` decides, the same on every machine."""
-    noise = torch.randn(size, generator=torch.Generator().manual_seed(seed))
-    return noise.to(like)
+def column_noise(column: Tensor, size: int, seed: int) -> Tensor:
+    """Normal numbers (n, size) that the numbers of each column (n, width) and ``seed`` decide.
+
+    The same column has the same noise in any batch; from one step of a climate model to the next it is another.
+    Uniform numbers are the digits of a large sine, which float64 keeps whatever the order of a sum, turned normal by
+    Box and Muller.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    exact = column.double()
+    lot = torch.randn(column.shape[1], 2 * size, generator=generator).to(exact)
+    phase = torch.rand(2 * size, generator=generator).to(exact)
+    digits = 43758.5453 * torch.sin(exact @ lot + phase)
+    uniform = digits - torch.floor(digits)
+    radius = torch.sqrt(-2.0 * torch.log(uniform[:, :size].clamp(min=1e-7)))
+    return (radius * torch.cos(2.0 * torch.pi * uniform[:, size:])).to(column)

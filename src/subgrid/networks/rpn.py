@@ -76,8 +76,6 @@ class RPN(ProbabilisticNetwork):
     from its own share of the columns, which a fixed random number of each column decides.
     """
 
-    lot: Tensor
-
     def __init__(self, shape: NetworkShape, config: RPNConfig) -> None:
         super().__init__(shape, config)
         widths = [shape.flat_in, *config.widths, shape.flat_out]
@@ -104,7 +102,7 @@ class RPN(ProbabilisticNetwork):
         """Mean over members of the squared error, where the column is in the member's share."""
         truth = joined(true_profiles, true_scalars)
         with torch.no_grad(), torch.autocast(truth.device.type, enabled=False):
-            number = joined(profiles, scalars).double() @ self.lot.double()
+            number = joined(profiles, scalars).double() @ self.get_buffer("lot").double()
             seen = ((number * 1e3) % 1.0 < self.share).T.float() / self.share
         error = (self.members(profiles, scalars).float() - truth).square()
         p, s = self.split((seen.unsqueeze(2) * error).mean(0))

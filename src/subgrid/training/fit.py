@@ -250,6 +250,7 @@ def prepare(config: TrainConfig, store: ColumnStore) -> tuple[Emulator, Recipe]:
         config.size,
         **config.network,
     )
+    chosen.require(emulator.network)
     fit_transforms(emulator, *(store[name] for name in training_splits(config, store)))
     return emulator, chosen
 

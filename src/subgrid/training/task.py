@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 from torch import Tensor
 
 from subgrid.emulator.emulator import Emulator
+from subgrid.networks import ProbabilisticNetwork
 from subgrid.training.recipes import Recipe
 
 
@@ -26,6 +27,9 @@ class EmulatorTask(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> Tensor:
         """Loss with the recipe's noise."""
+        network = self.emulator.network
+        if isinstance(network, ProbabilisticNetwork):
+            network.progress = self.global_step / max(1, self.total_steps)
         loss = self.recipe.loss(self.emulator, *batch, training=True)
         self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True)
         return loss

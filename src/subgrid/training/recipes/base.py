@@ -15,6 +15,7 @@ from subgrid.base.errors import UsageError, unknown_name
 from subgrid.base.plugins import import_offer, offered
 from subgrid.columns.variables import VariableSet
 from subgrid.emulator.emulator import Emulator
+from subgrid.networks import Network
 
 ENTRY_POINT_GROUP = "subgrid.recipes"
 LOSSES = ("mse", "huber", "mae")
@@ -83,6 +84,10 @@ class Recipe(Protocol):
         Raises:
             UsageError: the recipe needs one that ``found`` does not name.
         """
+        ...
+
+    def require(self, network: Network) -> None:
+        """Raise :class:`UsageError` unless the recipe can train ``network``."""
         ...
 
     def loss(self, emulator: Emulator, inputs: Tensor, targets: Tensor, weight: Tensor, training: bool) -> Tensor:

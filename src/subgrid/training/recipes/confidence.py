@@ -20,6 +20,8 @@ class Confidence(Standard):
 
     emulator: ClassVar[dict[str, Any]] = {"confidence": True}
 
+    own_objective: ClassVar[bool] = True
+
     def objective(self, errors: Errors, training: bool) -> Tensor:
         """The loss, and in training how far the second head is from it."""
         p, s = self.elementwise(errors)

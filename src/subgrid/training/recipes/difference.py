@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from subgrid.training.recipes.base import register
@@ -16,6 +18,8 @@ class Difference(Standard):
     second place of LEAP's competition). A difference weighs as much as its two levels on the mean, and nothing where
     one of them is constant.
     """
+
+    own_objective: ClassVar[bool] = True
 
     def objective(self, errors: Errors, training: bool) -> Tensor:
         """The loss, and in training that of the differences."""

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from subgrid.base.errors import UsageError
 from subgrid.columns.variables import VariableSet
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.flat import unflatten
+from subgrid.networks import Network, ProbabilisticNetwork
 from subgrid.training.recipes.base import RecipeConfig, register
 
 #: Where the loss of perturbed columns turns from squared to linear, in spreads of the climate.
@@ -83,6 +85,8 @@ class Standard:
 
     #: Settings of the emulator that the recipe needs.
     emulator: ClassVar[dict[str, Any]] = {}
+    #: Whether the recipe changes what is minimised, which a network that brings its own loss does not allow.
+    own_objective: ClassVar[bool] = False
 
     def __init__(self, config: RecipeConfig) -> None:
         self.config = config
@@ -91,6 +95,17 @@ class Standard:
     def variables(self, found: VariableSet) -> VariableSet:
         """The variable set that a run with ``found`` reads and predicts."""
         return found
+
+    def require(self, network: Network) -> None:
+        """Refuse a network that brings its own loss where the recipe or ``loss`` sets another."""
+        if not isinstance(network, ProbabilisticNetwork):
+            return
+        brings = f"architecture {network.architecture} brings its own loss"
+        if self.own_objective:
+            name = type(self).__name__.lower()
+            raise UsageError(f"{brings}, which recipe {name} would change: use standard, or a recipe of other inputs")
+        if self.config.loss != "mse":
+            raise UsageError(f"{brings}: recipe.loss={self.config.loss} cannot apply")
 
     def loss(self, emulator: Emulator, inputs: Tensor, targets: Tensor, weight: Tensor, training: bool) -> Tensor:
         """Scalar loss of raw flat columns (n, channel).
@@ -107,10 +122,14 @@ class Standard:
             if training and self.config.input_noise > 0:
                 p = p + self.config.input_noise * torch.randn_like(p)
                 s = s + self.config.input_noise * torch.randn_like(s)
-        p, s = emulator.network(p, s)
         perturbed = weight == 0
         row = torch.where(perturbed, self.config.perturbed_weight, 1.0)
         weight_p, weight_s = (w.to(inputs.device) for w in self._weights)
+        network = emulator.network
+        if training and isinstance(network, ProbabilisticNetwork):
+            errors = Errors(p, s, tp, ts, weight_p, weight_s, perturbed, row)
+            return errors.mean(*(part.float() for part in network.losses(p, s, tp, ts)))
+        p, s = network(p, s)
         return self.objective(Errors(p.float(), s.float(), tp, ts, weight_p, weight_s, perturbed, row), training)
 
     def objective(self, errors: Errors, training: bool) -> Tensor:
