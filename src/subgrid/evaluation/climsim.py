@@ -39,7 +39,7 @@ ABOUT = {
     "(the published code weighs each with its own tendencies, or with normalised winds)",
     "r2": "1 - sum_t e^2 / sum_t (y - mean_t y)^2 of each column, as published; no value (--) where a column does not "
     "vary",
-    "r2_guarded": "r2 without the columns that do not vary (n_constant_level)",
+    "r2_guarded": "r2 without the columns that do not vary, or less than 1e-5 of the others (n_constant_level)",
     "r2_pooled": "1 - sum e^2 / sum (y - mean y)^2 over columns and times (and levels) together",
 }
 
@@ -270,10 +270,10 @@ def _by_rain(sums: _Sums) -> Fields:
 def climsim_lines(name: str, result: dict[str, Any]) -> list[str]:
     """What a terminal shows: the run's scores, then the published tables with the run's row."""
     heads = ("MAE", "RMSE", "bias", "R2", "guarded", "pooled")
-    found = [f"{name + ' (W/m2)':24s}" + "".join(f"{head:>10s}" for head in heads) + "  constant columns"]
+    found = [f"{name + ' (W/m2)':24s}" + "".join(f"{head:>11s}" for head in heads) + "  constant columns"]
     for variable, entry in result["variables"].items():
         values = [entry[key] for key in ("mae", "rmse", "bias", "r2", "r2_guarded", "r2_pooled")]
-        cells = "".join(f"{'--':>10s}" if v is None else f"{v:10.4g}" for v in values)
+        cells = "".join(f"{'--':>11s}" if v is None else f"{v:11.4g}" for v in values)
         most = max(entry["n_constant_level"])
         found.append(f"{variable:24s}{cells}  {most} of {entry['columns']}" + (" at worst" if most else ""))
     table = result["published"]

@@ -5,6 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from subgrid.columns.grid import ColumnGrid
+from subgrid.scores.groups import band_centres, latitude_band
+
+
+def latitude_rows(grid: ColumnGrid) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Latitudes of the rows of a section, (row,), and the row of each column, (column,).
+
+    The rows of a regular grid are its own; columns of any other grid fall into bands of 10 degrees, since hardly two
+    of them share a latitude.
+    """
+    if grid.shape is None:
+        return band_centres(), latitude_band(grid.latitude)
+    return np.unique(grid.latitude.round(6), return_inverse=True)
+
 
 class SectionSums:
     """Weighted sums per latitude row of truth, its square, the error and its square; (row, channel) float64."""

@@ -11,7 +11,8 @@ the values already (see :func:`subgrid.evaluation.energy.energy_factors`), so it
 does not vary the published R2 is 0/0 or minus infinity; beside it stand
 
 ``r2_guarded``
-    the same without the columns that do not vary, which are counted in ``n_constant_level``;
+    the same without the columns that do not vary, which are counted in ``n_constant_level``: by the standard deviation
+    of the truth below 1e-5 of its mean in the column, or of its standard deviation within all columns of the level;
 ``r2_pooled``
     ``1 - sum_c sum_t e^2 / sum_c sum_t (y - mean_ct y)^2``, over columns and times together (and over levels, for a
     variable): no dry column can send it to minus infinity.
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 
 from subgrid.base.errors import SubgridError
 from subgrid.physics.arrays import Array
-from subgrid.scores.arrays import FloatArray, RowGroups, constant, float64, jsonable, ratio
+from subgrid.scores.arrays import CONSTANT_RATIO, FloatArray, RowGroups, constant, float64, jsonable, ratio
 from subgrid.scores.members import fair_crps
 
 
@@ -175,7 +176,7 @@ class ColumnScores:
                 for a in (self.absolute[seen, part] / count, np.sqrt(squared / count), self.error[seen, part] / count)
             )
             r2 = _over_columns(self.r2_columns()[seen, part])
-        same = constant(deviation, np.broadcast_to(count, mean.shape), mean)
+        same = constant(deviation, np.broadcast_to(count, mean.shape), mean) | _still(count, deviation)
         varying = (~same).sum(axis=0).astype(np.float64)
         guarded = ratio(np.where(same, 0.0, 1.0 - ratio(squared, np.where(same, 0.0, deviation), 0.0)).sum(0), varying)
         crps = None if self.crps is None else _over_columns(self.crps[seen, part] / count)
@@ -199,6 +200,12 @@ class ColumnScores:
             columns=int(seen.sum()),
             n_nonfinite=int(self.nonfinite[part].sum()),
         )
+
+
+def _still(count: FloatArray, deviation: FloatArray) -> NDArray[np.bool_]:
+    """Columns whose standard deviation is below :data:`CONSTANT_RATIO` of that within all columns of the level."""
+    within = deviation.sum(axis=0) / count.sum() if len(count) else deviation.sum(axis=0)
+    return deviation < CONSTANT_RATIO**2 * count * within
 
 
 def _over_columns(values: FloatArray) -> FloatArray:
