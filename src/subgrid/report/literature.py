@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from subgrid.evaluation.cloud_phases import PHASES, RAMP
 from subgrid.report.offline import DIVERGING, LEAST_R2, display_units
 from subgrid.report.style import (
     CONTROL,
@@ -44,8 +45,11 @@ def heading(entry: Mapping[str, Any]) -> str:
 
 
 def shown(result: Mapping[str, Any]) -> list[str]:
-    """The profiles that are drawn: what is predicted and cloud liquid and ice, not those with rebuilt truth."""
-    found = [n for n, v in result["variables"].items() if v["kind"] == "profile" and not n.endswith("_ramp")]
+    """The profiles that are drawn: cloud liquid and ice rather than their sum, against the true tendencies."""
+    found = [n for n, v in result["variables"].items() if v["kind"] == "profile" and not n.endswith(RAMP)]
+    if set(PHASES) <= set(found):
+        others = [n for n in found if n not in (*PHASES, "ptend_qn")]
+        found = [*others[:2], *PHASES, *others[2:]]
     return found[:MOST]
 
 
@@ -69,6 +73,8 @@ def r2_profiles(result: Mapping[str, Any], seeds: Mapping[str, Any] | None = Non
     looks = (("r2_guarded_level", EMULATOR, "-", "mean over columns"), ("r2_pooled_level", RIDGE, "--", "pooled"))
     for k, (ax, name) in enumerate(zip(axes, names, strict=True)):
         entry = result["variables"][name]
+        if all(not (by_level(entry[key]) >= LEAST_R2).any() for key, *_ in looks):
+            ax.text(0.5, 0.5, f"below {LEAST_R2:g} throughout".replace("-", "−"), transform=ax.transAxes, ha="center")
         for key, colour, style, label in looks:
             if seeds is not None:
                 band = seeds["variables"][name][key]
@@ -114,24 +120,21 @@ def zonal_bias(result: Mapping[str, Any], data: xr.Dataset, narrow: bool = False
 
 
 def _round_levels(values: Floats) -> list[float]:
-    """Two values on each side of zero that a field reaches."""
+    """Two round values on each side of zero that a field reaches."""
     finite = np.abs(values[np.isfinite(values)])
     if not finite.size or finite.max() == 0:
         return []
     top = float(f"{0.6 * finite.max():.1g}")
-    return [-top, -top / 3, top / 3, top]
+    return [-top, -top / 2, top / 2, top]
 
 
-def _contours(
-    ax: Axes, latitude: Floats, sigma: Floats, values: Floats, levels: list[float], label: bool = False
-) -> None:
-    """Thin contours of a (level, latitude) field, dashed below zero; none where it never gets there."""
+def _contours(ax: Axes, latitude: Floats, sigma: Floats, values: Floats, levels: list[float]) -> None:
+    """Thin labelled contours of a (level, latitude) field, dashed below zero; none where it never gets there."""
     reached = [v for v in levels if np.nanmin(values, initial=np.inf) < v < np.nanmax(values, initial=-np.inf)]
     if not reached or values.shape[1] < 2:
         return
     drawn = ax.contour(latitude, sigma, np.ma.masked_invalid(values), reached, colors=CONTROL, linewidths=0.8)
-    if label:
-        ax.clabel(drawn, fmt="%g", fontsize=9)
+    ax.clabel(drawn, fmt=lambda v: f"{v:g}".replace("-", "−"), fontsize=8)
 
 
 @styled
@@ -146,7 +149,7 @@ def daily_r2(result: Mapping[str, Any], data: xr.Dataset, narrow: bool = False) 
         values = np.asarray(data[f"daily_r2_{name}"].values, np.float64).T
         everything.append(values)
         mesh = section(ax, latitude, sigma, values, "viridis", norm)
-        _contours(ax, latitude, sigma, values, [*CONTOURS], label=True)
+        _contours(ax, latitude, sigma, values, [*CONTOURS])
         ax.set_title(heading(data[f"daily_r2_{name}"].attrs))
         _label_first(ax, k, 1 if narrow else across)
     colour_bar(figure, mesh, axes, "R² of daily means", extend_of(np.stack(everything), norm))
@@ -180,7 +183,7 @@ def moistening(data: xr.Dataset, narrow: bool = False) -> Figure:
 
 
 @styled
-def confidence(result: Mapping[str, Any], data: xr.Dataset, narrow: bool = False) -> Figure:
+def confidence(data: xr.Dataset, narrow: bool = False) -> Figure:
     """Zonal mean of what a network says of its own errors."""
     names = [str(name) for name in data if str(name).startswith("confidence_")][:MOST]
     across = min(3, len(names))

@@ -146,7 +146,7 @@ def section_drawings(result: Record, data: Any) -> list[Drawing | Table]:
                 "literature-confidence",
                 "Zonal mean of the network's confidence",
                 "Zonal mean of what the network says of its own errors, in its normalised units.",
-                lambda n: literature.confidence(result, data, narrow=n),
+                lambda n: literature.confidence(data, narrow=n),
             )
         )
     return found
