@@ -18,6 +18,7 @@ TOPICS = {
     "training": ["mlp, 32-true", "mlp, bf16-mixed", "unet, 32-true", "unet, bf16-mixed"],
     "coupling": ["bridge jax", "resident memory"],
     "start": ["--help", "import"],
+    "scores": ["aggregation of v1", "read by", "memory", "all literature scores"],
 }
 
 

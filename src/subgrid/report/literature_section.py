@@ -162,7 +162,9 @@ def bias_caption(result: Record, data: Any) -> str:
         if np.isfinite(values).any():
             value, where = extreme(values, data["latitude"].values, data["sigma"].values)
             worst.append(f"{attributes['long_name']} {fixed(value, 2, signed=True)} {units} ({where})")
-    told = "Mean error in bands of 10 degrees (colours) and the true mean (contours, dashed below zero)"
+    told = (
+        "Mean error in bands of 10 degrees (colours) and the true mean in the same units (contours, dashed below zero)"
+    )
     return f"{told}; largest: {listed(worst)}." if worst else f"{told}."
 
 
