@@ -73,8 +73,10 @@ class _Reader:
         self.scored: tuple[Variable, ...] = (*variables.targets, *(self.phases.variables if self.phases else ()))
         self.area = self.grid.area / self.grid.area.mean()
         windy = any(v.energy == "wind" for v in variables.targets)
-        known = catalogue("climsim").variables
-        self.wind = (known["state_u"], known["state_v"]) if windy and not has_wind(variables) else ()
+        self.wind: tuple[Variable, ...] = ()
+        if windy and not has_wind(variables):
+            known = catalogue("climsim").variables
+            self.wind = (known["state_u"], known["state_v"])
         split.selection(self.wind)
         self.confidence = confidence
 
@@ -141,7 +143,7 @@ class _Sums:
     def update(self, rows: _Rows) -> None:
         """Add a block."""
         self.columns.update(rows.prediction * rows.factor, rows.truth * rows.factor, rows.column)
-        prediction, truth = rows.mean[:, self.channels], rows.truth[:, self.channels]
+        prediction, truth = (np.take(a, self.channels, axis=1) for a in (rows.mean, rows.truth))
         band = self.band[rows.column]
         self.truth.update(truth, rows.weight, band)
         with np.errstate(invalid="ignore", over="ignore"):

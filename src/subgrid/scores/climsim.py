@@ -32,6 +32,10 @@ from subgrid.physics.arrays import Array
 from subgrid.scores.arrays import CONSTANT_RATIO, FloatArray, RowGroups, constant, float64, jsonable, ratio
 from subgrid.scores.members import fair_crps
 
+#: Numbers that are worked on at a time: few enough that what is made of them stays in the processor's cache (twice the
+#: speed of whole blocks).
+IN_CACHE = 1 << 18
+
 
 @dataclass(frozen=True)
 class ColumnwiseScores:
@@ -110,19 +114,28 @@ class ColumnScores:
         """
         truth, prediction = float64(truth), float64(prediction)
         self._check(prediction, truth, column)
-        if not len(truth):
-            return
+        rows = min(max(1, IN_CACHE // truth.shape[1]), len(truth))
+        # Two buffers for all slices: fresh memory for each costs more than the sums.
+        buffers = np.empty((2, rows, truth.shape[1]))
+        for start in range(0, len(truth), rows or 1):
+            part = slice(start, start + rows)
+            self._add(prediction[..., part, :], truth[part], column[part], buffers)
+
+    def _add(
+        self, prediction: FloatArray, truth: FloatArray, column: NDArray[np.integer[Any]], buffers: FloatArray
+    ) -> None:
         groups = RowGroups(column)
+        error, size = buffers[:, : len(truth)]
         with np.errstate(invalid="ignore", over="ignore"):  # a diverged prediction is counted and shown
             if prediction.ndim == 3:
                 if self.crps is None:
                     self.crps = np.zeros_like(self.mean)
                 self.crps[groups.present] += groups.sum(fair_crps(prediction, truth))
                 prediction = prediction.mean(axis=0)
-            self._absorb(groups, truth)
-            error = prediction - truth
+            self._absorb(groups, truth, size)
+            np.subtract(prediction, truth, out=error)
             self.error[groups.present] += groups.sum(error)
-            self.absolute[groups.present] += groups.sum(np.abs(error))
+            self.absolute[groups.present] += groups.sum(np.abs(error, out=size))
             self.squared[groups.present] += groups.sum(np.square(error, out=error))
         self.nonfinite += (~np.isfinite(prediction)).sum(axis=0)
 
@@ -141,11 +154,11 @@ class ColumnScores:
         if self.count.any() and (prediction.ndim == 3) != (self.crps is not None):
             raise SubgridError("scores: members must come in every block or in none")
 
-    def _absorb(self, groups: RowGroups, truth: FloatArray) -> None:
-        """Mean and squared departures of the truth, merged into those of the blocks before."""
+    def _absorb(self, groups: RowGroups, truth: FloatArray, departure: FloatArray) -> None:
+        """Mean and squared departures (a buffer) of the truth, merged into those of the blocks before."""
         at, count = groups.present, groups.count[:, None]
         mean = groups.sum(truth) / count
-        departure = truth - mean[groups.index]
+        np.subtract(truth, np.take(mean, groups.index, axis=0, out=departure, mode="clip"), out=departure)
         before = self.count[at][:, None]
         step = mean - self.mean[at]
         share = count / (before + count)
