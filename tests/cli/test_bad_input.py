@@ -182,6 +182,12 @@ CASES = {
     "export: no run": Case(("export", "nowhere", "data=nowhere"), "holds no emulator"),
     "report: no folder": Case(("report", "nowhere"), "nowhere"),
     "report: an empty folder": Case(("report", "{empty}"), "empty"),
+    "report: a seed without scores": Case(
+        ("report", "{out}", "--seeds", "{empty}"),
+        "run subgrid evaluate RUN metrics=climsim",
+        begun("scores.json", {"kind": "subgrid evaluation", "format_version": 1, "models": {}}),
+    ),
+    "evaluate: unknown metrics": Case((*SCORE, "metrics=climsin"), "climsim", code=USAGE),
     "study: no store": Case(("study", "stability", "--out", "{out}", "--data", "nowhere"), "nowhere does not exist"),
     "study: another kind of store": Case(
         ("study", "stability", "--out", "{out}", "--data", "{store}"), "holds no restarts"
