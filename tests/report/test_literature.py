@@ -71,11 +71,13 @@ def test_the_tables_hold_the_run_and_the_published_networks():
     table = score_table(result)
     assert table.header[4] == "CRPS" and table.rows[0][:2] == ["Heating", table.rows[0][1]]
     moistening = dict(zip(table.header, table.rows[1], strict=True))
-    assert moistening["R² published"] == "–" and moistening["Constant columns"] == "384"
+    assert moistening["R² published"] == "–" and moistening["Constant"] == "384"
     mae, r2 = published_tables(result)
     assert mae.header == ["Variable", "CNN", "ED", "HSR", "MLP", "RPN", "cVAE", "This run"]
     assert mae.rows[0][:3] == ["Heating", "2.585", "2.684"] and "Yu et al. (2023)" in mae.caption
     assert r2.rows[1][1:] == ["–"] * 7
+    result["variables"]["ptend_t"]["r2_guarded"] = -145777.055
+    assert score_table(result).rows[0][6] == "−150,000"
     assert "CRPS" not in score_table(literature_scores()).header
 
 

@@ -10,7 +10,7 @@ from subgrid.report import literature
 from subgrid.report.blocks import Drawing, Section, Table, drawing
 from subgrid.report.offline import display_units
 from subgrid.report.results import Record, Results
-from subgrid.report.words import NOTHING, count, extreme, fixed, listed, short
+from subgrid.report.words import NOTHING, count, extreme, fixed, listed, short, units
 
 #: What a table calls the published scores.
 PUBLISHED = {"mae": "MAE (W/m²)", "r2": "R²"}
@@ -25,7 +25,7 @@ def literature_section(results: Results) -> Section | None:
     rows = result["rows_per_column"]
     lead = [
         f"Scores as in the ClimSim papers, of {count(result['columns'])} columns with {_span(rows)} rows each on "
-        f"{count(result['days'])} days: {about['aggregation']}.",
+        f"{count(result['days'])} days: {units(about['aggregation'])}.",
         "“R² published” has no value where a column does not vary; “R² guarded” leaves such columns out; “R² pooled” "
         f"sums errors and variances over columns first. {about['wind'][:1].upper()}{about['wind'][1:]}.",
     ]
@@ -59,13 +59,13 @@ def score_table(result: Record) -> Table:
     rows = []
     for entry in result["variables"].values():
         left_out = max(entry["n_constant_level"])
-        cells = [short(entry[k]) for k in keys] + [fixed(entry[k]) for k in ratios]
+        cells = [short(entry[k]) for k in keys] + [_ratio(entry[k]) for k in ratios]
         rows.append([literature.heading(entry), *cells, count(left_out) if left_out else NOTHING])
     caption = (
         "Scores of every variable, in W/m² where it carries energy, plain means over columns and levels; the last "
         f"column says how many of the {count(result['columns'])} columns do not vary, at the level with most."
     )
-    return Table(caption, ["Variable", *keys.values(), *ratios.values(), "Constant columns"], rows)
+    return Table(caption, ["Variable", *keys.values(), *ratios.values(), "Constant"], rows)
 
 
 def published_tables(result: Record) -> list[Drawing | Table]:
@@ -89,7 +89,12 @@ def published_tables(result: Record) -> list[Drawing | Table]:
 
 
 def _cell(value: Any, score: str) -> str:
-    return short(value, 4) if score == "mae" else fixed(value)
+    return short(value, 4) if score == "mae" else _ratio(value)
+
+
+def _ratio(value: float | None) -> str:
+    """An R2; far below zero its digits mean nothing."""
+    return fixed(value) if value is None or abs(value) < 100 else short(value, 2)
 
 
 def r2_caption(result: Record, seeds: Record | None) -> str:
@@ -157,11 +162,11 @@ def bias_caption(result: Record, data: Any) -> str:
     worst = []
     for name in literature.held(result, data, "bias")[:2]:
         attributes = data[f"bias_{name}"].attrs
-        factor, units = display_units(str(attributes.get("units", "")))
+        factor, label = display_units(str(attributes.get("units", "")))
         values = factor * np.asarray(data[f"bias_{name}"].values, np.float64).T
         if np.isfinite(values).any():
             value, where = extreme(values, data["latitude"].values, data["sigma"].values)
-            worst.append(f"{attributes['long_name']} {fixed(value, 2, signed=True)} {units} ({where})")
+            worst.append(f"{attributes['long_name']} {fixed(value, 2, signed=True)} {label} ({where})")
     told = (
         "Mean error in bands of 10 degrees (colours) and the true mean in the same units (contours, dashed below zero)"
     )
