@@ -48,9 +48,8 @@ def plain(store, wrapper):
         x[:, place] += np.float32(1e30) * mask[:, None]
         with torch.inference_mode():
             y = wrapper()(torch.from_numpy(x)).double().numpy()
-        parts.append(
-            (y, split.read_variables(variables.targets, block).astype(np.float64), split.read("column", block))
-        )
+        truth = split.read_variables(variables.targets, block).astype(np.float64)
+        parts.append((y, truth, split.read("column", block)))
     return [np.concatenate(found) for found in zip(*parts, strict=True)]
 
 
