@@ -179,7 +179,7 @@ def export_settings(words: list[str]) -> dict[str, Any]:
 
 def _typed(words: type, settings: dict[str, Any]) -> dict[str, Any]:
     """``settings`` with values of the types that ``words`` declare: text must not count as the truth value true."""
-    built = build(words, settings)
+    built: Any = build(words, settings)
     return {name: getattr(built, name) for name in settings}
 
 
