@@ -153,7 +153,15 @@ def test_what_checks_them_finds_a_wrong_one(command, no_work, monkeypatch, tmp_p
         main()
 
 
-def test_the_cheap_ones_run_one_after_another(tiny_store, monkeypatch, tmp_path, capsys):
+@pytest.fixture
+def published(climsim_store, published_file, write_normalisation, tmp_path):
+    """What the pages take from ClimSim: a converted store, a network, the files of the normalisation."""
+    (tmp_path / "climsim.zarr").symlink_to(climsim_store("v2_rh", 60).path)
+    (tmp_path / "published.pt").symlink_to(published_file)
+    write_normalisation(tmp_path / "normalizations", variable_set("v2_rh"), 60)
+
+
+def test_the_cheap_ones_run_one_after_another(tiny_store, published, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     for folder in (tmp_path, tmp_path / "demo"):
         folder.mkdir(exist_ok=True)
@@ -164,7 +172,15 @@ def test_the_cheap_ones_run_one_after_another(tiny_store, monkeypatch, tmp_path,
     for command in cheap:
         code = call(command, monkeypatch, *TINY[verb_of(command)])
         assert code == 0, f"{command}: {capsys.readouterr().err}"
-    for made in ("run/metrics.json", "run/evaluation/scores.json", "run/export/model.pt", "demo/report.html"):
+    for made in (
+        "run/metrics.json",
+        "run/evaluation/scores.json",
+        "run/export/model.pt",
+        "demo/report.html",
+        "run-official/metrics.json",
+        "published/evaluation/scores.json",
+        "published/export/model.pt",
+    ):
         assert (tmp_path / made).is_file(), made
     log = (tmp_path / "run" / "log.txt").read_text()
     assert "train: begins" in log and "train: done after" in log

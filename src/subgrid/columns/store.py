@@ -645,7 +645,8 @@ class ColumnStore:
         missing = [name for name in wanted if name not in held]
         if missing:
             raise UsageError(
-                f"{self.path} does not hold variable set '{variables.name}': it lacks {', '.join(missing)}"
+                f"{self.path} does not hold variable set '{variables.name}': it lacks {', '.join(missing)}; use a "
+                "store that was made for this set"
             )
 
     def variable_set(self, name: str) -> VariableSet:

@@ -99,6 +99,7 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
     out, further = Path(out), chosen(config.metrics)
     require_emulator(config.emulator)
     store = open_store(config.data)
+    split = store[config.split]  # before the work, and before a stranger's file executes
     emulator = load_for_store(config.emulator, store, config.variables, config.trust)
     store.require(emulator.variables)
     if store.grid.levels != emulator.levels:
@@ -106,7 +107,6 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
             f"{config.data} has {store.grid.levels} levels, the emulator {emulator.levels}: evaluate it on a "
             "store with its own levels"
         )
-    split = store[config.split]
     with only_writer(out), log_file(out, "evaluate"):
         predictors = _predictors(emulator, store)
         scored, sections = _score(emulator, store, split, predictors)
