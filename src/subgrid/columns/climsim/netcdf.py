@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from subgrid.columns.climsim.classic import classic_length
 
 #: Dimensions of a profile and of a scalar.
 DIMENSIONS: tuple[tuple[str, ...], tuple[str, ...]] = (("lev", "ncol"), ("ncol",))
+
+#: The NetCDF library is not safe to use from several threads, as a dask worker may have them.
+_LIBRARY = threading.Lock()
 
 
 class BadFile(SubgridError):  # noqa: N818
@@ -46,9 +50,13 @@ class Reader:
         Raises:
             BadFile: it is absent, truncated or no NetCDF, lacks a variable, or has other dimensions or sizes.
         """
+        self._require_whole(path)
+        with _LIBRARY:
+            return self._read(path, names)
+
+    def _read(self, path: Path, names: Iterable[str]) -> dict[str, NDArray[np.float64]]:
         import netCDF4
 
-        self._require_whole(path)
         try:
             file = netCDF4.Dataset(path)
         except (OSError, RuntimeError) as error:
