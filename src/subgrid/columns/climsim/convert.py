@@ -349,8 +349,12 @@ def _check_grid(grid: ColumnGrid, file: Path, source: Source, plans: Sequence[Sp
         raise
     own: NDArray[np.float64] = np.asarray(grid.vertical.mid_pressure(held["state_ps"])).T
     apart = float(np.max(np.abs(held["state_pmid"] / own - 1.0)))
-    if not apart < PRESSURE_TOLERANCE and on_error == "stop":
-        raise BadFile(path, "state_pmid", f"differs from the pressure of {file} by {apart:.1%}: another grid's file")
+    if apart < PRESSURE_TOLERANCE:
+        return
+    wrong = BadFile(path, "state_pmid", f"differs from the pressure of {file} by {apart:.1%}: another grid's file")
+    if on_error == "stop":
+        raise wrong
+    logger.warning("convert: %s", wrong)
 
 
 def _merged(records: Sequence[Record], spec: StoreSpec) -> dict[str, ChannelStatistics]:

@@ -85,6 +85,8 @@ class Reader:
             raise BadFile(path, "", "does not exist") from error
         except EOFError as error:
             raise BadFile(path, "", "is truncated (its header is cut)") from error
+        except OSError as error:
+            raise BadFile(path, "", f"cannot be read ({error})") from error
         if expected is None:
             return
         if size < expected:
