@@ -21,7 +21,7 @@ class TrainWords:
     architecture: str = "mlp"
     recipe: str = "standard"
     size: str = "small"
-    variables: str = ""
+    variables: str = "speedy"
     emulator: EmulatorConfig = field(default_factory=EmulatorConfig)
     seed: int = 0
     precision: str = "bf16-mixed"
@@ -103,16 +103,21 @@ def generate_settings(words: list[str]) -> tuple[str, str, dict[str, Any], Any]:
     return name, str(out), host, build(GenerateConfig, settings)
 
 
-def _own_set(data: str) -> str:
-    """The variable set that the store ``data`` was made for."""
-    from subgrid.columns.store import open_store
-    from subgrid.training.fit import TrainConfig
-
-    return open_store(data).own_set() if data else TrainConfig.variables
-
-
 def train_settings(words: list[str]) -> tuple[Any, str]:
-    """Words of ``subgrid train`` -> the training config and the run folder."""
+    """Words of ``subgrid train`` -> the training config and the run folder.
+
+    Without ``variables=`` it is the set that the store was made for, with that set's defaults of the emulator; the
+    store is opened once the words themselves are right.
+    """
+    from subgrid.columns.store import open_store
+
+    chosen = _chosen("variables", words, "")
+    config, out = _train_settings(words, chosen or TrainWords.variables)
+    own = chosen or open_store(config.data).own_set()
+    return (config, out) if own == config.variables else _train_settings(words, own)
+
+
+def _train_settings(words: list[str], variables: str) -> tuple[Any, str]:
     from subgrid.columns.variables import variable_set
     from subgrid.networks import names, resolve
     from subgrid.training.fit import TrainConfig
@@ -121,7 +126,6 @@ def train_settings(words: list[str]) -> tuple[Any, str]:
 
     wanted = _chosen("recipe", words, TrainWords.recipe)
     recipes = {n: asdict(recipe(n).config) if n == wanted else {} for n in recipe_names()}
-    variables = _chosen("variables", words, "") or _own_set(_chosen("data", words, ""))
     settings = compose(
         TrainWords,
         words,
