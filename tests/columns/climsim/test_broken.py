@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from subgrid.base.errors import SubgridError
+from subgrid.columns.climsim import convert as module
 from subgrid.columns.climsim.convert import ConvertConfig, convert
 from subgrid.columns.climsim.names import step_number
 from subgrid.columns.climsim.netcdf import BadFile
@@ -98,7 +99,7 @@ def test_a_damaged_file_stops_or_is_skipped(months, tmp_path, kind, damage, word
     with pytest.raises(BadFile, match=re.escape(str(bad)) + words):
         convert(config(months), tmp_path / "store")
     assert not (tmp_path / "store").exists()
-    store = convert(config(months, on_error="skip"), tmp_path / "skipped")
+    store = convert(config(months, on_error="skip"), tmp_path / "store")
     kept = np.concatenate([np.arange(COLUMNS), np.arange(2 * COLUMNS, 4 * COLUMNS)])
     assert all(np.array_equal(values, sound[name][kept]) for name, values in stored(store, "train").items())
     found = store.spec.provenance["found"]
@@ -131,6 +132,24 @@ def test_a_skipped_file_takes_with_it_the_steps_that_look_back_to_it(sample, tmp
     clean = convert(config(months, variables="v6", rows=rows), tmp_path / "clean")
     assert stored(store, "train").keys() == stored(clean, "train").keys()
     assert all(np.array_equal(v, stored(clean, "train")[name]) for name, v in stored(store, "train").items())
+
+
+def test_a_file_that_was_mended_is_taken_by_stop(months, tmp_path, monkeypatch):
+    """Skipped, then killed, then fetched again: with ``stop`` the whole is there."""
+    sound = all_bytes(convert(config(months, rows=12), tmp_path / "sound"))
+    bad = path_of(months, "mlo", FIRST + 7)
+    whole = bad.read_bytes()
+    truncated(bad)
+    monkeypatch.setattr(module, "finish_store", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        convert(config(months, rows=12, on_error="skip"), tmp_path / "store")
+    monkeypatch.undo()
+    with pytest.raises(BadFile, match=f"{bad.name} is truncated"):
+        convert(config(months, rows=12), tmp_path / "store")
+    bad.write_bytes(whole)
+    store = convert(config(months, rows=12), tmp_path / "store")
+    assert all_bytes(store) == sound
+    assert store.spec.provenance["found"]["losses"] == {"files": 0, "first": []}
 
 
 def test_workers_skip_the_same(sample, tmp_path):
