@@ -6,7 +6,7 @@ import netCDF4
 import numpy as np
 import pytest
 
-from subgrid.columns.climsim.classic import classic_length
+from subgrid.columns.climsim.classic import read_layout
 from subgrid.columns.climsim.names import step_number
 from subgrid.columns.climsim.netcdf import BadFile, Reader
 
@@ -14,6 +14,13 @@ from .conftest import COLUMNS, LEVELS
 from .files import path_of, read_raw
 
 FORMATS = ["NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA", "NETCDF4", "NETCDF4_CLASSIC"]
+
+
+def classic_length(path):
+    """Bytes that a classic file must have; None for another format."""
+    with path.open("rb") as file:
+        layout = read_layout(file)
+    return None if layout is None else layout.length
 
 
 @pytest.fixture(params=FORMATS)
@@ -56,6 +63,53 @@ def test_every_cut_is_seen(written):
         written.write_bytes(whole[:length])
         with pytest.raises(BadFile, match=r"file.nc (is truncated|cannot be read)"):
             Reader(7, 5).read(written, ["t", "ps"])
+
+
+@pytest.mark.parametrize("attributes", [0, 3000])
+def test_a_header_of_any_length_is_that_of_the_library(tmp_path, attributes):
+    """Longer than what is read at first: the names, sizes and types are still those that netCDF4 tells."""
+    path = tmp_path / "file.nc"
+    with netCDF4.Dataset(path, "w", format="NETCDF3_64BIT_DATA") as file:
+        for i in range(attributes):
+            file.setncattr(f"attribute_{i}", "x" * (i % 50))
+        file.createDimension("lev", 5)
+        file.createDimension("ncol", 7)
+        for i, kind in enumerate(("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")):
+            variable = file.createVariable(f"v{i}", kind, ("lev", "ncol"), fill_value=False)
+            variable.units = "K" * i
+            variable[...] = np.arange(35).reshape(5, 7) * (i + 1) % 120
+    with path.open("rb") as file:
+        layout = read_layout(file)
+    assert (len(layout.header) > 65536) == (attributes > 0)
+    raw = read_raw(path)
+    assert list(layout.variables) == list(raw)
+    assert all(v.dtype.newbyteorder("=") == raw[name].dtype for name, v in layout.variables.items())
+    found = Reader(7, 5).read(path, list(raw))
+    assert all(np.array_equal(found[name], raw[name]) for name in raw)
+
+
+def test_files_of_several_headers_one_after_the_other(tmp_path):
+    """The layout of one file is not taken for that of another."""
+    reader = Reader(7, 5)
+    for turn in range(3):
+        for i, names in enumerate((["a", "b"], ["b", "a"], ["a", "b", "c"], ["b"], ["c", "b"])):
+            path = tmp_path / f"{i}.nc"
+            with netCDF4.Dataset(path, "w", format="NETCDF3_64BIT_DATA") as file:
+                file.createDimension("lev", 5)
+                file.createDimension("ncol", 7)
+                for name in names:
+                    file.createVariable(name, "f8", ("lev", "ncol"))[...] = ord(name) + turn
+            assert np.all(reader.read(path, ["b"])["b"] == ord("b") + turn)
+
+
+def test_records_are_read_by_the_library(tmp_path):
+    path = tmp_path / "file.nc"
+    with netCDF4.Dataset(path, "w", format="NETCDF3_64BIT_DATA") as file:
+        file.createDimension("lev", None)
+        file.createDimension("ncol", 7)
+        for name in ("a", "b"):
+            file.createVariable(name, "f8", ("lev", "ncol"))[:5] = ord(name)
+    assert np.all(Reader(7, 5).read(path, ["b"])["b"] == ord("b"))
 
 
 @pytest.mark.parametrize("file_format", FORMATS[:3])

@@ -182,14 +182,14 @@ class _Work:
     job: Job
     rows: dict[str, NDArray[np.float32]] = field(init=False)
     statistics: dict[str, ChannelStatistics] = field(init=False)
-    flushed: dict[str, NDArray[np.int64]] = field(init=False)
+    small: dict[str, NDArray[np.int64]] = field(init=False)
     fills: int = 0
 
     def __post_init__(self) -> None:
         spec, widths = self.job.spec, self.job.spec.widths()
         self.rows = {name: np.empty((spec.block, width), np.float32) for name, width in widths.items()}
         self.statistics = {name: ChannelStatistics.empty(width) for name, width in widths.items()}
-        self.flushed = {name: np.zeros(len(group), np.int64) for name, group in spec.arrays.items()}
+        self.small = {name: np.zeros(width, np.int64) for name, width in widths.items()}
         size = min(PIECE, spec.grid.columns)
         self.scratch = {name: np.empty((width, size)) for name, width in widths.items()}
 
@@ -207,13 +207,22 @@ class _Work:
     def _keep(self, array: str, made: NDArray[np.float64], rows: slice) -> None:
         """Round (channel, part) to float32, count what that loses, add to the statistics, and turn it into rows."""
         stored = made.astype(np.float32)
-        small = np.count_nonzero(np.abs(stored) < LEAST_FLOAT32, axis=1)
-        for i, (channels, _) in enumerate(self.job.rules[array]):
-            if small[channels].any():
-                zeros = made[channels].size - np.count_nonzero(made[channels])
-                self.flushed[array][i] += int(small[channels].sum()) - zeros
-        self.statistics[array] = self.statistics[array].merge(ChannelStatistics.of(stored, axis=1))
+        found = ChannelStatistics.of(stored, axis=1)
+        near_zero = np.flatnonzero((found.low < LEAST_FLOAT32) & (found.high > -LEAST_FLOAT32))
+        small = np.count_nonzero(np.abs(stored[near_zero]) < LEAST_FLOAT32, axis=1)
+        lost = near_zero[small > 0]
+        zeros = made.shape[1] - np.count_nonzero(made[lost], axis=1)
+        self.small[array][lost] += small[small > 0] - zeros
+        self.statistics[array] = self.statistics[array].merge(found)
         self.rows[array][rows] = stored.T
+
+    @property
+    def flushed(self) -> dict[str, NDArray[np.int64]]:
+        """How many values of each variable float32 does not hold in full, by array."""
+        return {
+            array: np.asarray([self.small[array][channels].sum() for channels, _ in rules], np.int64)
+            for array, rules in self.job.rules.items()
+        }
 
     def write(self, block: Block) -> None:
         """Write the chunks of the block, then its record."""
