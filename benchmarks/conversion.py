@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def train_files(folder: Path, columns: int, levels: int, most: int) -> tuple[Pat
     """A source of ``most`` steps of the train split at most, and its grid file.
 
     A sample has one day of each period. Each of its steps that has two before it is linked to, with those, under the
-    name of a step of the train split, of which there are ten a day.
+    name of a step of the train split, of which there are ten a day; and again from the first one.
     """
     from subgrid.columns.climsim.files import SPLITS, find_files
     from subgrid.columns.climsim.names import file_name, month_name, step_time
@@ -39,7 +40,7 @@ def train_files(folder: Path, columns: int, levels: int, most: int) -> tuple[Pat
     write_sample(folder / "sample", SampleConfig(days=1, columns=columns, levels=levels))
     found = find_files(folder / "sample" / "train")
     whole = [number for number in found.pairs if {number - 1, number - 2} <= set(found.pairs)]
-    for number, target in zip(whole[:most], SPLITS["train"].steps[1:], strict=False):
+    for number, target in zip(islice(cycle(whole), most), SPLITS["train"].steps[1:], strict=False):
         for back in range(3):
             year, month, day, seconds = step_time(target - back)
             for kind in ("mli", "mlo"):
@@ -50,7 +51,7 @@ def train_files(folder: Path, columns: int, levels: int, most: int) -> tuple[Pat
 
 
 def alone(months: Path, variables: str) -> tuple[Callable[[], int], int]:
-    """A function that reads all that a conversion needs with netCDF4, file by file, and returns its bytes; the steps."""
+    """A function that reads all that a conversion needs with netCDF4, file by file, and returns its bytes; steps."""
     import netCDF4
 
     from subgrid.columns import variable_set
@@ -114,7 +115,7 @@ def memory(folder: Path, months: Path, grid: Path, variables: str) -> dict[str, 
 def main() -> None:
     """Write files, then measure."""
     chosen = options(__doc__)
-    columns, levels, steps, rounds = (12, 9, 20, 1) if chosen.smoke else (384, 60, 210, 5)
+    columns, levels, steps, rounds = (12, 9, 20, 1) if chosen.smoke else (384, 60, 420, 5)
     with emit("conversion", chosen.smoke) as found, scratch() as folder:
         months, grid = train_files(folder, columns, levels, steps)
         found += [rate(folder, months, grid, variables, rounds) for variables in VARIABLES]

@@ -33,10 +33,13 @@ from subgrid.columns.variables import offsets
 RECORDS = "records"
 #: Columns that are worked on at a time: few enough for their values to stay in the processor's cache.
 PIECE = 512
-#: Bytes of files that are read ahead of their use.
-AHEAD_BYTES = 64 * 2**20
+#: Steps that are read ahead of their use, and bytes of them at most.
+AHEAD, AHEAD_BYTES = 2, 256 * 2**20
 #: The least normal number of float32: what is smaller loses digits, or becomes zero.
 LEAST_FLOAT32 = float(np.finfo(np.float32).tiny)
+
+#: No variable has such values; a fill divided by the length of a step still has.
+SUSPICIOUS = 1e20
 
 #: A file that a step needs: (steps back, ``before`` or ``after``).
 Need = tuple[int, str]
@@ -204,17 +207,22 @@ class _Work:
             for file in self.files.values():
                 file.close()
 
-    def add(self, values: Mapping[Need, Values]) -> None:
-        """Derive the next step of the block and write its rows."""
+    def add(self, values: Mapping[Need, Values]) -> bool:
+        """Derive the next step of the block and write its rows; returns False if a value is beyond all physics.
+
+        All that is read shows in what is derived: NaN, infinities and fills are seen here without another pass.
+        """
+        sound = True
         for part, grid in self.job.parts:
             for array, rules in self.job.rules.items():
                 made = self.made[array][:, : part.stop - part.start]
                 for channels, one in rules:
                     given = [values[s.back, s.kind][s.name][..., part] for s in one.sources]
                     made[channels] = one.combine(grid, given)
-                self._keep(array, made)
+                sound &= self._keep(array, made)
+        return sound
 
-    def _keep(self, array: str, made: NDArray[np.float64]) -> None:
+    def _keep(self, array: str, made: NDArray[np.float64]) -> bool:
         """Round (channel, part) to float32, count what that loses, add to the statistics, and write it as rows."""
         stored, rows = self.rounded[array][:, : made.shape[1]], self.rows[array][: made.shape[1]]
         stored[...] = made
@@ -228,6 +236,7 @@ class _Work:
         rows[...] = stored.T
         with writable(self.job.folder):
             self.files[array].write(rows.data)
+        return bool(found.low.min(initial=0.0) > -SUSPICIOUS and found.high.max(initial=0.0) < SUSPICIOUS)
 
     @property
     def flushed(self) -> dict[str, NDArray[np.int64]]:
@@ -256,19 +265,23 @@ class _Work:
 
 
 def _read_ahead(job: Job, block: Block) -> Iterator[tuple[Step, Future[dict[Need, Values]]]]:
-    """The values of the files of each step, read by one thread while the caller works on those before."""
+    """The values of the files of each step, read by one thread while the caller works on those before.
+
+    They last until the next are asked for.
+    """
     reader = Reader(job.spec.grid.columns, job.spec.grid.levels)
 
-    def read(step: Step) -> dict[Need, Values]:
-        return {need: reader.read(step.files[need], names) for need, names in job.needs.items()}
+    def read(step: Step, slot: dict[Need, Values]) -> dict[Need, Values]:
+        return {need: reader.read(step.files[need], names, slot[need]) for need, names in job.needs.items()}
 
-    depth = max(1, min(8, AHEAD_BYTES // max(job.step_bytes(), 1)))
+    depth = max(1, min(AHEAD, AHEAD_BYTES // max(job.step_bytes(), 1)))
+    # One for each step that waits, and one for that which the caller has.
+    slots: list[dict[Need, Values]] = [{need: {} for need in job.needs} for _ in range(depth + 1)]
     waiting: deque[tuple[Step, Future[dict[Need, Values]]]] = deque()
-    # One: the NetCDF library is not safe to use from several.
     with ThreadPoolExecutor(1, "climsim-read") as pool:
         try:
-            for step in block.steps:
-                waiting.append((step, pool.submit(read, step)))
+            for place, step in enumerate(block.steps):
+                waiting.append((step, pool.submit(read, step, slots[place % len(slots)])))
                 if len(waiting) > depth:
                     yield waiting.popleft()
             while waiting:
@@ -277,18 +290,12 @@ def _read_ahead(job: Job, block: Block) -> Iterator[tuple[Step, Future[dict[Need
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _checked(step: Step, values: dict[Need, Values]) -> int:
-    """Take the fills of a step's values; returns their number.
-
-    Raises:
-        BadFile: NaN, an infinity or another fill; file and variable are named.
-    """
-    fills = sum(take_fills(found) for found in values.values())
+def _require_sound(step: Step, values: Mapping[Need, Values]) -> None:
+    """Raise :class:`BadFile` for the first file and variable with NaN, an infinity or a fill."""
     for need, found in values.items():
         wrong = wrong_value(found)
         if wrong is not None:
             raise BadFile(step.files[need], *wrong)
-    return fills
 
 
 def _loss(step: Step, error: BadFile) -> Loss:
@@ -304,19 +311,18 @@ def convert_block(job: Job, block: Block) -> list[Loss]:
         SubgridError: the store's folder cannot be written.
     """
     losses: list[Loss] = []
-    with _Work(job, block) as work:
+    with _Work(job, block) as work, np.errstate(invalid="ignore", over="ignore"):
         for step, values in _read_ahead(job, block):
             try:
                 found = values.result()
-                fills = _checked(step, found)
+                work.fills += sum(take_fills(held) for held in found.values())
+                # After a loss the block is made again in any case: look for others.
+                if losses or not work.add(found):
+                    _require_sound(step, found)
             except BadFile as error:
                 if not job.skip:
                     raise
                 losses.append(_loss(step, error))
-                continue
-            if not losses:
-                work.fills += fills
-                work.add(found)
         if not losses:
             work.finish()
     return losses

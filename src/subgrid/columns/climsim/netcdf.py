@@ -34,7 +34,7 @@ class BadFile(SubgridError):  # noqa: N818
 
 
 class Reader:
-    """Reads the files of one grid.
+    """Reads the files of one grid; for one thread.
 
     Args:
         columns, levels: sizes that every file must have.
@@ -42,11 +42,17 @@ class Reader:
 
     def __init__(self, columns: int, levels: int) -> None:
         self.columns, self.levels = columns, levels
+        self._raw = np.empty(0, np.uint8)
         #: Layouts of classic files that were read. Those of one data set share their header.
         self._layouts: list[Layout] = []
 
-    def read(self, path: Path, names: Iterable[str]) -> dict[str, NDArray[np.float64]]:
+    def read(
+        self, path: Path, names: Iterable[str], into: dict[str, NDArray[np.float64]] | None = None
+    ) -> dict[str, NDArray[np.float64]]:
         """The variables ``names``: profiles (level, column) and scalars (column,), float64, fills as they are.
+
+        Memory of its own for every step would cost more than the reading: arrays that ``into`` holds are written over
+        and returned, new ones are put there.
 
         Raises:
             BadFile: it is absent, truncated or no NetCDF, lacks a variable, or has other dimensions or sizes.
@@ -58,7 +64,7 @@ class Reader:
                 if layout is not None:
                     self._require_whole(path, file, layout)
                 if layout is not None and not any(v.records for v in layout.variables.values()):
-                    return self._read_classic(path, file, layout, names)
+                    return self._read_classic(path, file, layout, names, {} if into is None else into)
         except FileNotFoundError as error:
             raise BadFile(path, "", "does not exist") from error
         except EOFError as error:
@@ -86,7 +92,7 @@ class Reader:
             raise BadFile(path, "", f"is truncated ({size} of {layout.length} bytes)")
 
     def _read_classic(
-        self, path: Path, file: FileIO, layout: Layout, names: list[str]
+        self, path: Path, file: FileIO, layout: Layout, names: list[str], into: dict[str, NDArray[np.float64]]
     ) -> dict[str, NDArray[np.float64]]:
         found = {}
         for name in names:
@@ -94,7 +100,9 @@ class Reader:
                 raise BadFile(path, name, "is not in the file")
             held = layout.variables[name]
             self._require_shape(path, name, held)
-            raw = np.empty(held.bytes, np.uint8)
+            if self._raw.size < held.bytes:
+                self._raw = np.empty(held.bytes, np.uint8)
+            raw = self._raw[: held.bytes]
             left = raw.data
             file.seek(held.begin)
             while left:  # a file on a network may give less at a time than is asked for
@@ -102,7 +110,10 @@ class Reader:
                 if not read:
                     raise BadFile(path, name, "is truncated: it became shorter while it was read")
                 left = left[read:]
-            found[name] = raw.view(held.dtype).reshape(held.shape).astype(np.float64)
+            if name not in into:
+                into[name] = np.empty(held.shape)
+            into[name][...] = raw.view(held.dtype).reshape(held.shape)
+            found[name] = into[name]
         return found
 
     def _read_any(self, path: Path, names: list[str]) -> dict[str, NDArray[np.float64]]:
