@@ -258,29 +258,27 @@ class _Conversion:
         return lost
 
     def finish(self) -> ColumnStore:
-        """Merge the statistics of the blocks in their order, describe the store, and rename it into place."""
-        found: dict[str, list[Record]] = {}
+        """Merge the records of the blocks in their order, describe the store, and rename it into place."""
+        totals: dict[str, _Total] = {}
         for block in self.blocks():
             record = self.job.read_record(block)
             if record is None:
                 raise SubgridError(f"{self.job.folder}: a block was changed while it was made; run the command again")
-            found.setdefault(block.split, []).append(record)
+            totals.setdefault(block.split, _Total(self.spec)).add(record)
         plans = self.plan()
         for plan in plans:
-            statistics = _merged(found[plan.store_name], self.spec)
-            folder = self.job.folder / plan.store_name
-            _remove_blocks_beyond(folder, self.spec, len(found[plan.store_name]))
-            finish_split(folder, self.spec, len(plan.steps) * self.spec.grid.columns, statistics)
-        every = [record for records in found.values() for record in records]
-        spec = replace(self.spec, provenance={**self.spec.provenance, "found": self._found(plans, every)})
+            folder, total = self.job.folder / plan.store_name, totals[plan.store_name]
+            _remove_blocks_beyond(folder, self.spec, total.blocks)
+            finish_split(folder, self.spec, len(plan.steps) * self.spec.grid.columns, total.statistics)
+        spec = replace(self.spec, provenance={**self.spec.provenance, "found": self._found(plans, totals.values())})
         made = (SETTINGS_FILE, LOSSES_FILE, RECORDS)
         return finish_store(self.out, spec, [plan.store_name for plan in plans], made)
 
-    def _found(self, plans: Sequence[SplitPlan], records: Sequence[Record]) -> dict[str, Any]:
+    def _found(self, plans: Sequence[SplitPlan], totals: Collection[_Total]) -> dict[str, Any]:
         """What the provenance tells of the files: splits, unpaired and damaged ones, fills, flushed values."""
         flushed = {}
         for array, group in self.spec.arrays.items():
-            counts = sum((record.flushed[array] for record in records), np.zeros(len(group), np.int64))
+            counts = sum((total.flushed[array] for total in totals), np.zeros(len(group), np.int64))
             flushed.update({v.name: int(n) for v, n in zip(group, counts, strict=True) if n})
         return {
             "splits": {plan.store_name: plan.summary() for plan in plans},
@@ -290,7 +288,7 @@ class _Conversion:
                 "first": [str(twice) for _, twice in self.source.duplicates[:LISTED]],
             },
             "losses": {"files": len(self.losses), "first": [asdict(loss) for loss in self.losses[:LISTED]]},
-            "snow_on_ice_fills": sum(record.fills for record in records),
+            "snow_on_ice_fills": sum(total.fills for total in totals),
             "snow_on_ice_fills_are": f"stored as 0, marked in '{MASK}'",
             "below_float32": flushed,
         }
@@ -360,11 +358,20 @@ def _check_grid(grid: ColumnGrid, file: Path, source: Source, plans: Sequence[Sp
     logger.warning("convert: %s", wrong)
 
 
-def _merged(records: Sequence[Record], spec: StoreSpec) -> dict[str, ChannelStatistics]:
-    found = {name: ChannelStatistics.empty(width) for name, width in spec.widths().items()}
-    for record in records:
-        found = {name: statistics.merge(record.statistics[name]) for name, statistics in found.items()}
-    return found
+class _Total:
+    """The records of a split put together, one after the other: they would not all fit into memory."""
+
+    def __init__(self, spec: StoreSpec) -> None:
+        self.statistics = {name: ChannelStatistics.empty(width) for name, width in spec.widths().items()}
+        self.flushed = {name: np.zeros(len(group), np.int64) for name, group in spec.arrays.items()}
+        self.blocks = self.fills = 0
+
+    def add(self, record: Record) -> None:
+        """Add the record of the next block."""
+        self.statistics = {name: held.merge(record.statistics[name]) for name, held in self.statistics.items()}
+        self.flushed = {name: held + record.flushed[name] for name, held in self.flushed.items()}
+        self.blocks += 1
+        self.fills += record.fills
 
 
 def _remove_blocks_beyond(folder: Path, spec: StoreSpec, blocks: int) -> None:
