@@ -256,7 +256,7 @@ def test_a_conversion_killed_from_outside_leaves_no_worker_and_goes_on(tmp_path)
     out, source = tmp_path / "store", tmp_path / "sample" / "train"
     running = subprocess.Popen([sys.executable, str(tmp_path / "run.py"), str(source), str(out)])
     records = partial_path(out) / RECORDS
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (records.is_dir() and len(list(records.iterdir())) >= 3) and running.poll() is None:
         assert time.monotonic() < deadline, "no block was made"
         time.sleep(0.002)

@@ -25,6 +25,7 @@ from subgrid.base.files import writable
 from subgrid.columns.climsim.derive import GridPart, Rule, needed_files, rule, take_fills, wrong_value
 from subgrid.columns.climsim.names import STEP
 from subgrid.columns.climsim.netcdf import BadFile, Reader
+from subgrid.columns.climsim.workers import at_work
 from subgrid.columns.statistics import ChannelStatistics
 from subgrid.columns.store import StoreSpec, chunk_file, write_chunk
 from subgrid.columns.variables import offsets
@@ -311,7 +312,7 @@ def convert_block(job: Job, block: Block) -> list[Loss]:
         SubgridError: the store's folder cannot be written.
     """
     losses: list[Loss] = []
-    with _Work(job, block) as work, np.errstate(invalid="ignore", over="ignore"):
+    with at_work(job.folder), _Work(job, block) as work, np.errstate(invalid="ignore", over="ignore"):
         for step, values in _read_ahead(job, block):
             try:
                 found = values.result()

@@ -34,7 +34,7 @@ from subgrid.columns.climsim.files import (
 from subgrid.columns.climsim.grid import read_grid
 from subgrid.columns.climsim.names import FIRST_MONTH, STEP
 from subgrid.columns.climsim.netcdf import BadFile, Reader
-from subgrid.columns.climsim.workers import executor
+from subgrid.columns.climsim.workers import LOCK_FILE, executor, wait_for_others
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.statistics import ChannelStatistics
 from subgrid.columns.store import (
@@ -213,6 +213,7 @@ class _Conversion:
 
     def run(self, submit: Callable[..., Future[list[Loss]]], under_way: int) -> None:
         """Convert every block that is not finished; damaged files change the plan, and it begins again from there."""
+        wait_for_others(self.job.folder)
         kept = self.job.folder / LOSSES_FILE
         if self.job.skip and kept.exists():
             self.losses = [Loss(**one) for one in read_json(kept)]
@@ -271,7 +272,7 @@ class _Conversion:
             _remove_blocks_beyond(folder, self.spec, total.blocks)
             finish_split(folder, self.spec, len(plan.steps) * self.spec.grid.columns, total.statistics)
         spec = replace(self.spec, provenance={**self.spec.provenance, "found": self._found(plans, totals.values())})
-        made = (SETTINGS_FILE, LOSSES_FILE, RECORDS)
+        made = (SETTINGS_FILE, LOSSES_FILE, RECORDS, LOCK_FILE)
         return finish_store(self.out, spec, [plan.store_name for plan in plans], made)
 
     def _found(self, plans: Sequence[SplitPlan], totals: Collection[_Total]) -> dict[str, Any]:
