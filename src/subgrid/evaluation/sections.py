@@ -9,15 +9,17 @@ from subgrid.columns.grid import ColumnGrid
 from subgrid.scores.groups import band_centres, latitude_band
 
 
-def latitude_rows(grid: ColumnGrid) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Latitudes of the rows of a section, (row,), and the row of each column, (column,).
+def zonal_rows(grid: ColumnGrid) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Latitudes of the rows of a section, degrees, (row,), and the row of each column, (column,).
 
-    The rows of a regular grid are its own; columns of any other grid fall into bands of 10 degrees, since hardly two
-    of them share a latitude.
+    The rows of a regular grid are its own; on any other, where hardly two columns share a latitude, they are those
+    bands of 10 degrees that have columns.
     """
-    if grid.shape is None:
-        return band_centres(), latitude_band(grid.latitude)
-    return np.unique(grid.latitude.round(6), return_inverse=True)
+    if grid.shape is not None:
+        latitudes, row = np.unique(grid.latitude.round(6), return_inverse=True)
+        return latitudes, row
+    present, row = np.unique(latitude_band(grid.latitude), return_inverse=True)
+    return band_centres()[present], row
 
 
 class SectionSums:
