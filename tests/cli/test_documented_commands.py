@@ -100,7 +100,9 @@ def no_work(monkeypatch):
     places = {
         "subgrid.cli.verbs": ("store_of", lambda run, given: given or "store.zarr"),
         "subgrid.columns.climsim.convert": ("convert", reached),
+        "subgrid.columns.climsim.download": ("plan_download", reached),
         "subgrid.columns.climsim.sample": ("write_sample", reached),
+        "subgrid.columns.copying": ("copy_store", reached),
         "subgrid.columns.store": ("open_store", reached),
         "subgrid.coupling.run": ("couple", check_coupling),
         "subgrid.deployment.torchscript": ("export", reached),

@@ -117,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
         self._head(
             302,
             {
-                "Location": f"{self.state.url}/storage/{path}",
+                "Location": f"{self.state.url.replace('127.0.0.1', 'localhost')}/storage/{path}",
                 "X-Repo-Commit": COMMIT,
                 "X-Linked-Size": str(len(content)),
                 "X-Linked-ETag": f'"{hashlib.sha256(content).hexdigest()}"',
@@ -170,7 +170,7 @@ def serving(state: HubState) -> Iterator[HubState]:
     """Serve ``state``, with the address written into it."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("OneHub", (Handler,), {"state": state}))
     state.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield state
     server.shutdown()
     server.server_close()

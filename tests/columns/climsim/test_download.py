@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 
-from subgrid.base import places
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.cli.app import main
 from subgrid.columns.climsim import download as module
@@ -27,10 +27,8 @@ MONTHS = {"0001-02": [0, 1, 5, 6, 7, 14], "0001-03": [0, 1, 2]}
 @pytest.fixture
 def hub(monkeypatch):
     """The imitation of the hub with a few steps of two months; waits between attempts are short."""
-    for place in (places, hub_module):
-        monkeypatch.setattr(place, "WAITS", (0.01, 0.01))
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.001)))
     with serving(HubState(REPOSITORY, dataset(MONTHS))) as state:
         yield state
 
@@ -134,13 +132,14 @@ def test_finished_files_are_not_fetched_again_and_cut_ones_are(hub, tmp_path):
     assert held(tmp_path / "out") == data_files(hub)
 
 
-def test_a_body_that_ends_early_is_gone_on_with(hub, tmp_path):
+def test_a_body_that_ends_early_is_gone_on_with(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 64)
     path = sorted(data_files(hub))[4]
     hub.cuts[path] = 2
     get(hub, tmp_path / "out")
     assert held(tmp_path / "out") == data_files(hub)
     ranges = [wanted for method, asked_for, wanted in hub.asked if (method, asked_for) == ("GET", path)]
-    assert ranges[0] == "" and ranges[1].startswith(f"bytes={len(hub.files[path]) // 2}-")
+    assert ranges[0] == "" and ranges[-1].startswith("bytes=") and not ranges[-1].startswith("bytes=0")
 
 
 def test_a_busy_hub_is_asked_again(hub, tmp_path):
@@ -194,7 +193,7 @@ def test_what_is_not_the_file_that_was_listed_is_refused(hub, tmp_path, what):
         ({"config": "lowres"}, "low-res or low-res-"),
         ({"months": "0001-13"}, "0001-13"),
         ({"months": "0001-02:0001-05"}, r"has no month 0001-04, 0001-05: it has 0001-02 to 0001-03 \(2 months\)"),
-        ({"kinds": "mlx"}, "mli"),
+        ({"kinds": "mlx"}, "it has mli and mlo"),
         ({"stride": 0}, "stride=0"),
         ({"history": -1}, "history=-1"),
         ({"split": "vla"}, "val"),

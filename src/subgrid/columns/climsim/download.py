@@ -14,7 +14,7 @@ from subgrid.base.errors import SubgridError, UsageError, unknown_name
 from subgrid.base.files import make_folder, only_writer, read_json, room, writable, write_json
 from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
-from subgrid.base.threads import in_threads
+from subgrid.base.threads import in_threads, require_workers
 from subgrid.columns.climsim.files import SPLITS, chosen_splits
 from subgrid.columns.climsim.hub import DATASETS, MONTHS, Hub, RemoteFile, quiet_library
 from subgrid.columns.climsim.names import months as months_of
@@ -68,7 +68,8 @@ class DownloadConfig:
             months_of(self.months)
         for kind in self.chosen_kinds:
             if kind not in DATASETS[self.config].kinds:
-                raise unknown_name(f"kind of file of {self.config}", kind, DATASETS[self.config].kinds)
+                there = " and ".join(DATASETS[self.config].kinds)
+                raise UsageError(f"{self.config} has no files of kind '{kind}': it has {there}")
 
     @property
     def chosen_kinds(self) -> tuple[str, ...]:
@@ -152,6 +153,7 @@ def plan_download(config: DownloadConfig, out: Path | str, workers: int = 4) -> 
         UsageError: a month that the hub does not have, or ``workers`` is not positive.
         SubgridError: the hub cannot be reached, there is nothing to download, or ``out`` holds another configuration.
     """
+    require_workers(workers)
     out = Path(out)
     _require_same_source(out, config)
     found: dict[str, list[RemoteFile]] = {}
