@@ -21,6 +21,7 @@ Damage = Callable[[Path, Path], object]
 
 TRAIN = ["train", "data=x", "out=y"]
 GENERATE = ["data", "generate", "out=x"]
+CONVERT, SAMPLE = ["data", "convert", "climsim", "x", "y"], ["data", "sample", "climsim", "x"]
 USAGE, FAILED = 2, 1
 
 #: Words and what the one line must say; refused before anything is read.
@@ -41,6 +42,17 @@ WRONG_WORDS: list[tuple[list[str], str]] = [
     (["data", "copy", "x", "x/"], "both source and target"),
     (["data", "copy", "x", "s33://bucket/x"], "s3"),
     (["data", "copy", "x"], "Missing argument"),
+    (["data", "convert", "climsin", "x", "y"], "climsim"),
+    ([*CONVERT], "--variables"),
+    ([*CONVERT, "--variables", "v2_rh_m"], "v2_rh_mc"),
+    ([*CONVERT, "--variables", "speedy"], "not of ClimSim"),
+    ([*CONVERT, "--variables", "v1", "--split", "train,tset"], "test"),
+    ([*CONVERT, "--variables", "v1", "--on-error", "skipp"], "skip"),
+    ([*CONVERT, "--variables", "v1", "--worker", "2"], "--workers"),
+    ([*CONVERT, "--variables", "v1", "--workers", "0"], "workers=0"),
+    ([*SAMPLE, "--days", "0"], "days=0"),
+    ([*SAMPLE, "--format", "cdf"], "cdf5"),
+    ([*SAMPLE, "--levels", "3"], "levels=3"),
     (["evaluate"], "Missing argument"),
     (["study", "stability"], "Missing option"),
     ([*TRAIN, "recipe.epoch=3"], "recipe.epochs"),
@@ -180,6 +192,7 @@ def first_weight(state: dict[str, torch.Tensor]) -> str:
     return next(name for name in state if name.startswith("network"))
 
 
+CLIMSIM = ("data", "convert", "climsim", "{empty}", "{out}", "--variables", "v1")
 NEW = ("train", "data={store}", "out={out}", "recipe.epochs=1", "recipe.batch_size=64")
 SCORE, COUPLE = ("evaluate", "{run}", "data={store}", "out={out}"), ("couple", "{run}", "data={store}", "out={out}")
 EXPORT, INFO = ("export", "{run}", "data={store}", "out={out}"), ("data", "info", "{store}")
@@ -237,6 +250,10 @@ CASES = {
     "copy: no description": Case(
         ("data", "copy", "{store}", "copy"), "not a finished column store", lambda s, r: (s / "zarr.json").unlink()
     ),
+    "convert: no folder": Case((*CLIMSIM[:3], "nowhere", *CLIMSIM[4:]), "nowhere is no folder"),
+    "convert: no files": Case(CLIMSIM, "holds no file E3SM-MMF.*.nc"),
+    "convert: another's store": Case((*CLIMSIM[:4], "{store}", *CLIMSIM[5:]), "holds no file E3SM-MMF.*.nc"),
+    "sample: below a file": Case(("data", "sample", "climsim", "{file}/x", "--columns", "4"), "cannot write"),
     "generate: exists": Case(("data", "generate", "out={store}"), "exists already"),
     "generate: below a file": Case(("data", "generate", "out={file}/store"), "cannot write"),
     "evaluate: unknown split": Case((*SCORE, "split=tset"), "has no split 'tset'", code=USAGE),

@@ -11,10 +11,10 @@ import json
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,62 +175,84 @@ class Job:
         write_arrays(self.record_file(block), held)
 
 
-@dataclass
 class _Work:
-    """The rows of a block while they are made."""
+    """A block while it is made: its chunk files grow by the columns that were worked on last."""
 
-    job: Job
-    rows: dict[str, NDArray[np.float32]] = field(init=False)
-    statistics: dict[str, ChannelStatistics] = field(init=False)
-    flushed: dict[str, NDArray[np.int64]] = field(init=False)
-    fills: int = 0
-
-    def __post_init__(self) -> None:
-        spec, widths = self.job.spec, self.job.spec.widths()
-        self.rows = {name: np.empty((spec.block, width), np.float32) for name, width in widths.items()}
+    def __init__(self, job: Job, block: Block) -> None:
+        self.job, self.block, self.fills = job, block, 0
+        widths, size = job.spec.widths(), min(PIECE, job.spec.grid.columns)
         self.statistics = {name: ChannelStatistics.empty(width) for name, width in widths.items()}
-        self.flushed = {name: np.zeros(len(group), np.int64) for name, group in spec.arrays.items()}
-        size = min(PIECE, spec.grid.columns)
-        self.scratch = {name: np.empty((width, size)) for name, width in widths.items()}
+        self.small = {name: np.zeros(width, np.int64) for name, width in widths.items()}
+        # Written over and over: memory that stays in the processor's cache.
+        self.made = {name: np.empty((width, size)) for name, width in widths.items()}
+        self.rounded = {name: np.empty((width, size), np.float32) for name, width in widths.items()}
+        self.rows = {name: np.empty((size, width), np.float32) for name, width in widths.items()}
+        self.files: dict[str, BinaryIO] = {}
 
-    def add(self, place: int, values: Mapping[Need, Values]) -> None:
-        """Derive one step into its rows, ``place`` steps from the start of the block."""
-        first = place * self.job.spec.grid.columns
+    def __enter__(self) -> _Work:
+        with writable(self.job.folder):
+            # It tells of chunks that are about to be written over.
+            self.job.record_file(self.block).unlink(missing_ok=True)
+            for name in self.job.spec.arrays:
+                path = chunk_file(self.job.folder / self.block.split, name, self.block.index, 2)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self.files[name] = path.open("wb")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with writable(self.job.folder):
+            for file in self.files.values():
+                file.close()
+
+    def add(self, values: Mapping[Need, Values]) -> None:
+        """Derive the next step of the block and write its rows."""
         for part, grid in self.job.parts:
             for array, rules in self.job.rules.items():
-                made = self.scratch[array][:, : part.stop - part.start]
+                made = self.made[array][:, : part.stop - part.start]
                 for channels, one in rules:
                     given = [values[s.back, s.kind][s.name][..., part] for s in one.sources]
                     made[channels] = one.combine(grid, given)
-                self._keep(array, made, slice(first + part.start, first + part.stop))
+                self._keep(array, made)
 
-    def _keep(self, array: str, made: NDArray[np.float64], rows: slice) -> None:
-        """Round (channel, part) to float32, count what that loses, add to the statistics, and turn it into rows."""
-        stored = made.astype(np.float32)
-        small = np.count_nonzero(np.abs(stored) < LEAST_FLOAT32, axis=1)
-        for i, (channels, _) in enumerate(self.job.rules[array]):
-            if small[channels].any():
-                zeros = made[channels].size - np.count_nonzero(made[channels])
-                self.flushed[array][i] += int(small[channels].sum()) - zeros
-        self.statistics[array] = self.statistics[array].merge(ChannelStatistics.of(stored, axis=1))
-        self.rows[array][rows] = stored.T
+    def _keep(self, array: str, made: NDArray[np.float64]) -> None:
+        """Round (channel, part) to float32, count what that loses, add to the statistics, and write it as rows."""
+        stored, rows = self.rounded[array][:, : made.shape[1]], self.rows[array][: made.shape[1]]
+        stored[...] = made
+        found = ChannelStatistics.of(stored, axis=1)
+        near_zero = np.flatnonzero((found.low < LEAST_FLOAT32) & (found.high > -LEAST_FLOAT32))
+        small = np.count_nonzero(np.abs(stored[near_zero]) < LEAST_FLOAT32, axis=1)
+        lost = near_zero[small > 0]
+        zeros = made.shape[1] - np.count_nonzero(made[lost], axis=1)
+        self.small[array][lost] += small[small > 0] - zeros
+        self.statistics[array] = self.statistics[array].merge(found)
+        rows[...] = stored.T
+        with writable(self.job.folder):
+            self.files[array].write(rows.data)
 
-    def write(self, block: Block) -> None:
-        """Write the chunks of the block, then its record."""
-        job, columns = self.job, self.job.spec.grid.columns
-        count = len(block.steps) * columns
-        numbers = np.asarray([step.number for step in block.steps], np.int64)
+    @property
+    def flushed(self) -> dict[str, NDArray[np.int64]]:
+        """How many values of each variable float32 does not hold in full, by array."""
+        return {
+            array: np.asarray([self.small[array][channels].sum() for channels, _ in rules], np.int64)
+            for array, rules in self.job.rules.items()
+        }
+
+    def finish(self) -> None:
+        """Bring the chunks of the block to their full size, write its marks, then its record."""
+        job, spec, columns = self.job, self.job.spec, self.job.spec.grid.columns
+        numbers = np.asarray([step.number for step in self.block.steps], np.int64)
         marks: dict[str, NDArray[Any]] = {
             "time": np.repeat(numbers * STEP + job.epoch, columns),
             "column": np.tile(np.arange(columns, dtype=np.int32), len(numbers)),
-            "weight": np.tile(job.spec.grid.area.astype(np.float32), len(numbers)),
+            "weight": np.tile(spec.grid.area.astype(np.float32), len(numbers)),
         }
-        folder = job.folder / block.split
         with writable(job.folder):
-            rows: dict[str, NDArray[Any]] = {**self.rows, **marks}
-            for name, values in rows.items():
-                write_chunk(folder, job.spec, name, block.index, values[:count])
-            job.write_record(block, Record(self.statistics, self.flushed, self.fills))
+            for name, file in self.files.items():
+                file.truncate(spec.block * spec.widths()[name] * spec.dtypes()[name].itemsize)
+                file.close()
+            for name, values in marks.items():
+                write_chunk(job.folder / self.block.split, spec, name, self.block.index, values)
+            job.write_record(self.block, Record(self.statistics, self.flushed, self.fills))
 
 
 def _read_ahead(job: Job, block: Block) -> Iterator[tuple[Step, Future[dict[Need, Values]]]]:
@@ -275,25 +297,26 @@ def _loss(step: Step, error: BadFile) -> Loss:
 
 
 def convert_block(job: Job, block: Block) -> list[Loss]:
-    """Convert one block; returns the damaged files among its own, and then leaves nothing of it behind.
+    """Convert one block; returns the damaged files among its own, and then leaves no record of it.
 
     Raises:
         BadFile: a damaged file, unless the job says to skip it.
         SubgridError: the store's folder cannot be written.
     """
-    work, losses = _Work(job), []
-    for place, (step, values) in enumerate(_read_ahead(job, block)):
-        try:
-            found = values.result()
-            fills = _checked(step, found)
-        except BadFile as error:
-            if not job.skip:
-                raise
-            losses.append(_loss(step, error))
-            continue
+    losses: list[Loss] = []
+    with _Work(job, block) as work:
+        for step, values in _read_ahead(job, block):
+            try:
+                found = values.result()
+                fills = _checked(step, found)
+            except BadFile as error:
+                if not job.skip:
+                    raise
+                losses.append(_loss(step, error))
+                continue
+            if not losses:
+                work.fills += fills
+                work.add(found)
         if not losses:
-            work.fills += fills
-            work.add(place, found)
-    if not losses:
-        work.write(block)
+            work.finish()
     return losses

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -71,7 +70,8 @@ class ConvertConfig:
         variables: name of a variable set of ClimSim.
         splits: names of published splits, with commas, or ``all`` for every one that has files.
         grid: the grid file; empty: the one in the source or above it.
-        on_error: ``stop`` at a damaged file, or ``skip`` the steps that need it and list it in the provenance.
+        on_error: ``stop`` at a damaged file, or ``skip`` the steps that need it and list it in the provenance. What
+            one began the other goes on with; ``stop`` looks again at files that were skipped.
         rows: about how many rows a block has; it is a whole number of files.
     """
 
@@ -89,6 +89,10 @@ class ConvertConfig:
             raise UsageError(f"rows={self.rows} must be at least 1")
         chosen_splits(self.splits)
         climsim_set(self.variables)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the arrays, JSON-able."""
+        return {name: value for name, value in asdict(self).items() if name != "on_error"}
 
 
 def climsim_set(name: str) -> VariableSet:
@@ -147,7 +151,7 @@ class _Conversion:
             arrays={name: group for name, group in arrays.items() if group},
             time_step=float(STEP),
             host="climsim",
-            provenance=provenance(convert=asdict(config), grid=str(self.grid_file)),
+            provenance=provenance(convert=config.settings(), grid=str(self.grid_file)),
             calendar=CALENDAR,
         )
         self.job = Job(partial_path(out), self.spec, _epoch(), config.on_error == "skip")
@@ -210,7 +214,7 @@ class _Conversion:
     def run(self, submit: Callable[..., Future[list[Loss]]], under_way: int) -> None:
         """Convert every block that is not finished; damaged files change the plan, and it begins again from there."""
         kept = self.job.folder / LOSSES_FILE
-        if kept.exists():
+        if self.job.skip and kept.exists():
             self.losses = [Loss(**one) for one in read_json(kept)]
         (self.job.folder / RECORDS).mkdir(exist_ok=True)
         while True:
@@ -294,8 +298,7 @@ class _Conversion:
     def finished(self) -> ColumnStore:
         """The store that is there already, if it was made with these settings."""
         store = open_store(self.out)
-        wanted = json.loads(json.dumps(asdict(self.config)))
-        if store.spec.provenance.get("convert") != wanted:
+        if store.spec.provenance.get("convert") != self.config.settings():
             raise SubgridError(f"{self.out} exists already, made with other settings; remove it or choose another name")
         logger.info("convert: %s is finished already", self.out)
         return store
@@ -349,8 +352,12 @@ def _check_grid(grid: ColumnGrid, file: Path, source: Source, plans: Sequence[Sp
         raise
     own: NDArray[np.float64] = np.asarray(grid.vertical.mid_pressure(held["state_ps"])).T
     apart = float(np.max(np.abs(held["state_pmid"] / own - 1.0)))
-    if not apart < PRESSURE_TOLERANCE and on_error == "stop":
-        raise BadFile(path, "state_pmid", f"differs from the pressure of {file} by {apart:.1%}: another grid's file")
+    if apart < PRESSURE_TOLERANCE:
+        return
+    wrong = BadFile(path, "state_pmid", f"differs from the pressure of {file} by {apart:.1%}: another grid's file")
+    if on_error == "stop":
+        raise wrong
+    logger.warning("convert: %s", wrong)
 
 
 def _merged(records: Sequence[Record], spec: StoreSpec) -> dict[str, ChannelStatistics]:

@@ -85,4 +85,4 @@ def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
         try:
             yield pool, count + 1
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=True)
