@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import sys
@@ -9,8 +10,10 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from huggingface_hub import HfApi
 
 from subgrid.base.errors import SubgridError, UsageError
+from subgrid.base.files import only_writer
 from subgrid.cli.app import main
 from subgrid.columns.climsim import download as module
 from subgrid.columns.climsim import hub as hub_module
@@ -239,6 +242,29 @@ def test_a_small_disk_is_told_before_anything_is_fetched(hub, tmp_path, monkeypa
     with pytest.raises(SubgridError, match=r"are to be downloaded, but only 1 kB are free"):
         get(hub, tmp_path / "out")
     assert hub.fetched() == [] and not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_fills_up_is_told_and_what_came_is_kept(hub, tmp_path, monkeypatch):
+    plan, done, ask = plan_download(asked(hub), tmp_path / "out"), [], HfApi.hf_hub_download
+
+    def limited(api, repository, path, **more):
+        if len(done) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        done.append(path)
+        return ask(api, repository, path, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HfApi, "hf_hub_download", limited)
+        with pytest.raises(SubgridError, match=r"no space left while writing .*run the same command again"):
+            download(plan, workers=1)
+    assert sorted(held(tmp_path / "out")) == sorted(done)
+    assert get(hub, tmp_path / "out")["fetched_files"] == 16
+
+
+def test_another_process_on_the_folder_is_told(hub, tmp_path):
+    plan = plan_download(asked(hub), tmp_path / "out")
+    with only_writer(tmp_path / "out"), pytest.raises(SubgridError, match="another process is working"):
+        download(plan)
 
 
 def command(monkeypatch, *words):

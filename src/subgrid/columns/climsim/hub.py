@@ -142,13 +142,16 @@ class Hub:
                 return work()
             except Exception as error:
                 if wait is None or not _passing(error):
-                    raise self._meaning(path, error) from error
+                    clear = self._meaning(path, error)
+                    if clear is None:
+                        raise
+                    raise clear from error
                 logger.debug("%s: %r; tried again after %g s", path or self.repository, error, wait)
                 time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
-    def _meaning(self, path: str, error: Exception) -> Exception:
-        """The clear error for what the hub's library raised; what is none of the hub's stays as it is."""
+    def _meaning(self, path: str, error: Exception) -> SubgridError | None:
+        """The clear error for what the hub's library raised; None for what has nothing to do with the hub."""
         where = f"{self.endpoint}/datasets/{self.repository}{'/' if path else ''}{path}"
         kinds, statuses = _kinds(error), _statuses(error)
         if "OfflineModeIsEnabled" in kinds:
@@ -174,7 +177,7 @@ class Hub:
             return SubgridError(f"{where} came in part only: run the same command again")
         if "FileMetadataError" in kinds:
             return SubgridError(f"{where}: {self.endpoint} does not answer like a hub: check --endpoint and proxies")
-        return error
+        return None
 
 
 def require_whole(path: Path, file: RemoteFile) -> None:
