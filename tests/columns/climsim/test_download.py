@@ -17,9 +17,11 @@ from subgrid.base.files import only_writer
 from subgrid.cli.app import main
 from subgrid.columns.climsim import download as module
 from subgrid.columns.climsim import hub as hub_module
+from subgrid.columns.climsim.convert import ConvertConfig, convert
 from subgrid.columns.climsim.download import SOURCE, STAGING, DownloadConfig, download, plan_download, size_words
 from subgrid.columns.climsim.files import find_files, find_grid
 from subgrid.columns.climsim.names import parse_name, step_number
+from subgrid.columns.climsim.sample import SampleConfig, write_sample
 
 from .hub_server import COMMIT, HubState, dataset, netcdf, serving
 
@@ -265,6 +267,20 @@ def test_another_process_on_the_folder_is_told(hub, tmp_path):
     plan = plan_download(asked(hub), tmp_path / "out")
     with only_writer(tmp_path / "out"), pytest.raises(SubgridError, match="another process is working"):
         download(plan)
+
+
+def test_what_was_downloaded_converts_as_its_source_does(tmp_path):
+    write_sample(tmp_path / "sample", SampleConfig(columns=12, levels=9, stride=7))
+    with serving(HubState(REPOSITORY, {**held(tmp_path / "sample"), "README.md": b""}, page=7)) as state:
+        done = get(state, tmp_path / "out", split="train")
+    assert set(done["months"]) == {"grid", "0001-02"} and done["fetched_files"] == 1 + 2 * 11
+    stores = [
+        convert(ConvertConfig(str(tmp_path / name), "v1", "train"), tmp_path / f"{name}.zarr")["train"]
+        for name in ("sample", "out")
+    ]
+    for array in ("inputs", "targets"):
+        here, there = (store.read(array, 0) for store in stores)
+        assert here.size == there.size and (here == there).all()
 
 
 def command(monkeypatch, *words):
