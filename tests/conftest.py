@@ -401,6 +401,7 @@ def s3_server():
     """A local S3 server (moto's), with the environment variables that point there; its address."""
     import logging
 
+    import s3fs
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -417,6 +418,7 @@ def s3_server():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # made with other settings
         yield settings["AWS_ENDPOINT_URL"]
     server.stop()
 

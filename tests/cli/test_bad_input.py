@@ -33,6 +33,15 @@ WRONG_WORDS: list[tuple[list[str], str]] = [
     (["train", "data=x"], "out is required"),
     (["data", "generate"], "out is required"),
     (["data", "inof"], "info"),
+    (["data", "download", "climsim", "--config", "low-rse", "--out", "x"], "low-res"),
+    (["data", "download", "climsim", "--config", "low-res", "--out", "x", "--months", "february"], "YYYY-MM"),
+    (["data", "download", "climsim", "--config", "low-res", "--out", "x", "--months", "0001-03:0001-02"], "backwards"),
+    (["data", "download", "climsim", "--config", "low-res", "--out", "x", "--split", "vla"], "val"),
+    (["data", "download", "climsim", "--config", "low-res", "--out", "x", "--stride", "0"], "stride"),
+    (["data", "download", "climsim", "--config", "low-res"], "--out"),
+    (["data", "copy", "x", "x/"], "both source and target"),
+    (["data", "copy", "x", "s33://bucket/x"], "s3"),
+    (["data", "copy", "x"], "Missing argument"),
     (["data", "convert", "climsin", "x", "y"], "climsim"),
     ([*CONVERT], "--variables"),
     ([*CONVERT, "--variables", "v2_rh_m"], "v2_rh_mc"),
@@ -271,6 +280,13 @@ CASES = {
     ),
     "train: config is not JSON": Case(
         (*NEW[:2], "out={run}", *NEW[3:]), "config.json", lambda s, r: (r / "config.json").write_text("{")
+    ),
+    "copy: no store": Case(("data", "copy", "{empty}", "copy"), "no zarr.json"),
+    "copy: workers": Case(("data", "copy", "{store}", "copy", "--workers", "0"), "workers=0", code=USAGE),
+    "copy: onto other files": Case(("data", "copy", "{store}", "{run}"), "exists already and is no copy"),
+    "copy: below a file": Case(("data", "copy", "{store}", "{file}/copy"), "cannot write"),
+    "copy: no description": Case(
+        ("data", "copy", "{store}", "copy"), "not a finished column store", lambda s, r: (s / "zarr.json").unlink()
     ),
     "convert: no folder": Case((*CLIMSIM[:3], "nowhere", *CLIMSIM[4:]), "nowhere is no folder"),
     "convert: no files": Case(CLIMSIM, "holds no file E3SM-MMF.*.nc"),
