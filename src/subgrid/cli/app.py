@@ -95,6 +95,34 @@ def evaluate(run: Run, words: Words = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def predict(
+    run: Run,
+    test: Annotated[str, typer.Argument(help="the competition's test file, CSV or parquet")],
+    out: Annotated[str, typer.Option(help="the submission to write, .csv or .parquet")],
+    weights: Annotated[str, typer.Option(help="its sample submission, for the weights and the rows")] = "",
+    grid: Annotated[str, typer.Option(help="ClimSim's grid file, for published TorchScript")] = "",
+    fill: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of an input that the file does not have")] = None,
+    variables: Annotated[str, typer.Option(help="what published TorchScript reads")] = "",
+    trust: Annotated[bool, typer.Option(help="load the TorchScript of a folder")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a submission to the LEAP/ClimSim competition; given a part of its training file, score it as well.
+
+    Example: subgrid predict run test.csv --out submission.parquet --weights sample_submission.csv
+    """
+    from subgrid.cli.verbs import filled
+    from subgrid.evaluation.metrics import plain_lines
+    from subgrid.evaluation.submission import SubmissionConfig, write_submission
+
+    config = SubmissionConfig(run, test, weights, grid, filled(fill or []), variables, trust)
+    told = write_submission(config, out)
+    lines = [f"{told['path']}: {told['rows']} rows, weights of {told['weights']} ({told['zero_weights']} are zero)"]
+    for name, result in told.get("metrics", {}).items():
+        lines += plain_lines(name, result)
+    say(told, as_json, lines)
+
+
+@app.command()
 def couple(run: Run, words: Words = None, as_json: Json = False) -> None:
     """Run an emulator inside its host, beside the matched control.
 
