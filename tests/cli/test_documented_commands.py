@@ -162,7 +162,9 @@ def test_the_cheap_ones_run_one_after_another(tiny_store, monkeypatch, tmp_path,
         folder.mkdir(exist_ok=True)
         (folder / "store.zarr").symlink_to(tiny_store.path)
     order = list(TINY)
-    cheap = sorted((c for c in COMMANDS if verb_of(c) in TINY), key=lambda c: order.index(verb_of(c)))
+    # Other sets of metrics need columns of ClimSim.
+    shown = [c for c in COMMANDS if verb_of(c) in TINY and "metrics=" not in c]
+    cheap = sorted(shown, key=lambda c: order.index(verb_of(c)))
     assert len(cheap) > 10
     for command in cheap:
         code = call(command, monkeypatch, *TINY[verb_of(command)])

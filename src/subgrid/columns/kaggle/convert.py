@@ -94,9 +94,7 @@ class _Plan:
         ends = sorted(((*_span(table), table) for table in _tables(config.files)), key=lambda found: found[:2])
         for (_, last, one), (first, _, other) in pairwise(ends):
             if first <= last:
-                raise SubgridError(
-                    f"{one.path} and {other.path} share a range of ids: give each row once"
-                )
+                raise SubgridError(f"{one.path} and {other.path} share a range of ids: give each row once")
         self.tables = [table for _, _, table in ends]
         first, last = ends[0][0], ends[-1][1]
         self.rows = sum(end - begin + 1 for begin, end, _ in ends)

@@ -115,24 +115,26 @@ class CsvTable(Table):
         offset = position[0] or self.begin
         with self.path.open("rb") as file:
             file.seek(offset)
-            chunk = b""
+            rest = b""
             while True:
                 read = file.read(CHUNK)
-                chunk += read
+                chunk = rest + read
                 cut = chunk.rfind(b"\n") + 1 if read else len(chunk)
-                if not read and chunk.strip():
+                if not read and chunk and not chunk.isspace():
                     logger.warning("%s: its last line has no end; it may be cut", self.path)
-                if chunk[:cut].strip():
-                    yield self._parse(chunk[:cut], offset), (offset + cut, 0)
+                # A view: copies of what is read cost a quarter of the parsing.
+                lines = memoryview(chunk)[:cut]
+                if cut and not chunk[:cut].isspace():
+                    yield self._parse(lines, offset), (offset + cut, 0)
                 if not read:
                     return
-                offset, chunk = offset + cut, chunk[cut:]
+                offset, rest = offset + cut, chunk[cut:]
 
-    def _parse(self, chunk: bytes, offset: int) -> pa.Table:
+    def _parse(self, chunk: memoryview, offset: int) -> pa.Table:
         types = {name: pa.float64() for name in self.header[1:]}
         try:
             return pacsv.read_csv(
-                pa.BufferReader(chunk),
+                pa.BufferReader(pa.py_buffer(chunk)),
                 pacsv.ReadOptions(column_names=self.header, block_size=THREAD_CHUNK),
                 pacsv.ParseOptions(),
                 pacsv.ConvertOptions(column_types={**types, ID: pa.string()}, strings_can_be_null=False),
