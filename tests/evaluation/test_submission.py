@@ -180,6 +180,51 @@ def test_an_input_that_the_file_lacks_must_be_given(tmp_path, folder, climsim_st
     assert told["rows"] == ROWS
 
 
+class Passing(torch.nn.Module):
+    """A published network of v2_rh: heating by its humidity, and one output that is its snow depth over ice."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        heating = 1e-5 * x[:, 60:120]
+        return torch.cat([heating, 1e-9 * x[:, 60:360], x[:, 540:547], x[:, 555:556]], dim=1)
+
+
+def test_published_torchscript_reads_the_file_with_a_grid(tmp_path, folder, grid_file, kaggle_values):
+    from subgrid.columns.climsim.grid import read_grid
+    from subgrid.physics.moisture import relative_humidity
+
+    script = tmp_path / "network.pt"
+    torch.jit.save(torch.jit.script(Passing()), script)
+    asked = {"emulator": str(script), "test": str(folder / "test.csv"), "variables": "v2_rh"}
+    fills = {"cam_in_SNOWHICE": 3.0}
+    with pytest.raises(UsageError, match="--grid"):
+        write_submission(SubmissionConfig(**asked, fills=fills), tmp_path / "s.parquet")
+    write_submission(SubmissionConfig(**asked, fills=fills, grid=str(grid_file)), tmp_path / "s.parquet")
+    found = dict(zip(SUBMISSION_HEADER[1:], read(tmp_path / "s.parquet")[2].T, strict=True))
+    inputs = dict(zip(INPUT_LABELS, kaggle_values(ROWS, seed=5)[:, :556].T, strict=True))
+    pressure = np.asarray(read_grid(grid_file).vertical.mid_pressure(inputs["state_ps"]))[:, 40]
+    wanted = 1e-5 * relative_humidity(inputs["state_q0001_40"], inputs["state_t_40"], pressure, "sam")
+    assert np.allclose(found["ptend_t_40"], wanted, rtol=1e-6)
+    assert (found["cam_out_SOLLD"] == 3.0).all()
+    assert np.allclose(found["cam_out_NETSW"], inputs["state_ps"], rtol=1e-6)
+
+
+def test_a_file_to_read_is_not_overwritten(folder, plain_run):
+    test = folder / "test.csv"
+    before = test.read_bytes()
+    with pytest.raises(UsageError, match="one of the files to read"):
+        write_submission(SubmissionConfig(str(plain_run[1]), str(test)), test)
+    assert test.read_bytes() == before
+
+
+def test_an_id_that_csv_cannot_hold_is_refused(tmp_path, plain_run, kaggle_values, write_kaggle):
+    names = ["test_0", 'test,"1']
+    test = write_kaggle(tmp_path / "t.parquet", names, kaggle_values(2)[:, :556], TEST_HEADER)
+    with pytest.raises(SubgridError, match=r"write a \.parquet file"):
+        write_submission(SubmissionConfig(str(plain_run[1]), str(test)), tmp_path / "s.csv")
+    write_submission(SubmissionConfig(str(plain_run[1]), str(test)), tmp_path / "s.parquet")
+    assert read(tmp_path / "s.parquet")[1] == names
+
+
 def test_an_emulator_without_the_outputs_is_refused(tmp_path, folder, make_emulator, kaggle_store):
     run = save_emulator(make_emulator("v1", store=kaggle_store), tmp_path / "emulator")
     with pytest.raises(UsageError, match="does not predict ptend_q0002"):

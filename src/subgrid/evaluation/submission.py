@@ -90,6 +90,9 @@ def write_submission(config: SubmissionConfig, out: Path | str) -> dict[str, Any
     out = Path(out)
     if out.suffix not in SUFFIXES:
         raise UsageError(f"{out} must end in {' or '.join(SUFFIXES)}")
+    given = [Path(name).resolve() for name in (config.test, config.weights) if name]
+    if out.resolve() in given:
+        raise UsageError(f"{out} is one of the files to read: choose another name for the submission")
     table = open_table(config.test, TEST_HEADER, TRAIN_HEADER)
     emulator = _load(config)
     weights = read_weights(config.weights) if config.weights else present_weights()
@@ -128,7 +131,7 @@ class _Prediction:
 
     def write(self, path: Path, suffix: str) -> None:
         """Write the whole submission to ``path``."""
-        total = len(self.weights.ids) if self.weights.ids is not None else 0
+        total = self.table.rows() if self.weights.ids is None else len(self.weights.ids)
         with _writer(path, suffix) as write, Progress("predict", total, "rows") as bar:
             for batch in self.table.batches():
                 self._require_ids(batch)
@@ -213,4 +216,11 @@ def _writer(path: Path, suffix: str) -> Iterator[Write]:
     with path.open("wb") as file:
         file.write(f"{','.join(SUBMISSION_HEADER)}\n".encode())
         with pacsv.CSVWriter(file, SCHEMA, write_options=plain) as text:
-            yield text.write_batch
+
+            def write(batch: pa.RecordBatch) -> None:
+                try:
+                    text.write_batch(batch)
+                except pa.ArrowInvalid as error:
+                    raise SubgridError(f"a {ID} has a comma or a quotation mark: write a .parquet file") from error
+
+            yield write

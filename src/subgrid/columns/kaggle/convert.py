@@ -97,7 +97,7 @@ class _Plan:
                 raise SubgridError(f"{one.path} and {other.path} share a range of ids: give each row once")
         self.tables = [table for _, _, table in ends]
         first, last = ends[0][0], ends[-1][1]
-        self.rows = sum(end - begin + 1 for begin, end, _ in ends)
+        self.rows = sum(min(end - begin + 1, table.rows()) for begin, end, table in ends)
         self.cuts = _cuts(first // COLUMNS, last // COLUMNS + 1, config)
         variables = climsim_set(config.variables)
         groups = {"inputs": variables.inputs, "targets": variables.targets, "scoring": scoring_variables(variables)}
