@@ -17,6 +17,7 @@ TOPICS = {
     "loader": ["256", "512", "feeds", "first batch", "calls"],
     "training": ["mlp, 32-true", "mlp, bf16-mixed", "unet, 32-true", "unet, bf16-mixed"],
     "coupling": ["bridge jax", "resident memory"],
+    "kaggle": ["train.csv", "train.parquet", "test.csv"],
     "start": ["--help", "import"],
 }
 

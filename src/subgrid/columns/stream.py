@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from subgrid.columns.store import MARKS, ColumnStore, StoreSpec, StoreWriter, op
 from subgrid.columns.variables import offsets
 
 logger = logging.getLogger("subgrid")
+Item = TypeVar("Item")
 #: Rows after which all that was read is made to survive a kill.
 CHECKPOINT_ROWS = 131_072
 #: The least normal number of float32: what is smaller loses digits, or becomes zero.
@@ -77,7 +79,7 @@ def write_stream(out: Path | str, spec: StoreSpec, read: Reader, total: int) -> 
             if position is not None:
                 logger.info("convert: %d rows are done already", tally.rows)
             with Progress("convert", total, "rows", done=tally.rows) as bar:
-                _copy(writer, tally, read(position), bar)
+                _copy(writer, tally, read_ahead(read(position)), bar)
             if not tally.rows:
                 raise SubgridError(f"{out}: there is no row to store")
             return writer.finish(found=tally.found())
@@ -94,6 +96,15 @@ def _copy(writer: StoreWriter, tally: _Tally, pieces: Iterator[Piece], bar: Prog
         if since >= CHECKPOINT_ROWS:
             writer.checkpoint(tally.state(piece.position))
             since = 0
+
+
+def read_ahead(pieces: Iterator[Item]) -> Iterator[Item]:
+    """The same items in the same order; one thread makes the next while the caller works on this one."""
+    with ThreadPoolExecutor(1, "read-ahead") as pool:
+        coming = pool.submit(next, pieces, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, pieces, None)
+            yield item
 
 
 class _Tally:

@@ -31,6 +31,7 @@ from subgrid.columns.kaggle.layout import (
     TRAIN_HEADER,
 )
 from subgrid.columns.kaggle.weights import Weights, present_weights, read_weights
+from subgrid.columns.stream import read_ahead
 from subgrid.columns.variables import catalogue, offsets
 from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.files import load
@@ -133,7 +134,7 @@ class _Prediction:
         """Write the whole submission to ``path``."""
         total = self.table.rows() if self.weights.ids is None else len(self.weights.ids)
         with _writer(path, suffix) as write, Progress("predict", total, "rows") as bar:
-            for batch in self.table.batches():
+            for batch in read_ahead(self.table.batches()):
                 self._require_ids(batch)
                 found = self._weighted(batch)
                 columns = [batch.ids, *(pa.array(column) for column in found.T)]
