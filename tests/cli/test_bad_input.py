@@ -103,6 +103,8 @@ WRONG_WORDS: list[tuple[list[str], str]] = [
     (["predict", "x", "test.csv", "--out", "s.csv", "--fill", "cam_in_SNOWHICE"], "NAME=VALUE"),
     (["predict", "x", "test.csv", "--out", "s.csv", "--fill", "snow=0"], "no such variable"),
     (["predict", "x", "test.csv", "--out", "s.csv", "--fill", "cam_in_SNOWHICE=nan"], "finite"),
+    (["score", "s.csv"], "Missing argument"),
+    (["score", "s.txt", "t.csv"], "unpack"),
     (["list", "archs"], "architectures"),
     (["study", "stabilty", "--out", "x", "--data", "y"], "stability"),
 ]
@@ -226,6 +228,10 @@ CASES = {
         ("predict", "{run}", "{out}/sample.csv", "--out", "{out}.csv"),
         "its header is not the competition's",
         begun("sample.csv", {}),
+    ),
+    "score: no submission": Case(("score", "nowhere.csv", "nowhere.parquet"), "nowhere.csv does not exist"),
+    "score: a test file": Case(
+        ("score", "{out}/test.csv", "{out}/test.csv"), "its header is not the competition's", a_test_file
     ),
     "predict: no run": Case(
         ("predict", "{empty}", "{out}/test.csv", "--out", "{out}.csv"), "holds no emulator", a_test_file

@@ -107,6 +107,7 @@ def no_work(monkeypatch):
         "subgrid.coupling.run": ("couple", check_coupling),
         "subgrid.deployment.torchscript": ("export", reached),
         "subgrid.evaluation.offline": ("evaluate", reached),
+        "subgrid.evaluation.solution": ("score_submission", reached),
         "subgrid.evaluation.submission": ("write_submission", reached),
         "subgrid.hosts.base": ("host", checked_host),
         "subgrid.report": ("write_report", reached),

@@ -62,6 +62,13 @@ def test_what_is_no_sample_submission_is_refused(tmp_path, write_kaggle, damage,
         read_weights(path)
 
 
+def test_an_id_that_is_there_twice_is_refused(tmp_path, write_kaggle):
+    values = np.tile(old_weights(), (30, 1))
+    path = write_kaggle(tmp_path / "sample.parquet", [*NAMES[:20], *NAMES[4:14]], values, SUBMISSION_HEADER)
+    with pytest.raises(SubgridError, match="row test_4 is there twice"):
+        read_weights(path)
+
+
 def test_other_files_are_refused(tmp_path, write_kaggle):
     with pytest.raises(SubgridError, match="does not exist"):
         read_weights(tmp_path / "sample.csv")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from subgrid.base.errors import SubgridError
@@ -39,7 +40,8 @@ def read_weights(path: Path | str) -> Weights:
 
     Raises:
         UsageError: neither CSV nor parquet.
-        SubgridError: no such file, another header, NaN, a negative weight, no weight but zeros, or rows that differ.
+        SubgridError: no such file, another header, NaN, a negative weight, no weight but zeros, rows that differ, or
+            an id that is there twice.
     """
     table = open_table(path, SUBMISSION_HEADER)
     weight: NDArray[np.float64] | None = None
@@ -58,4 +60,9 @@ def read_weights(path: Path | str) -> Weights:
         raise SubgridError(f"{path} has no row")
     if (weight < 0.0).any() or not weight.any():
         raise SubgridError(f"{path}: weights must be zero or positive, and not all be zero")
-    return Weights(weight.copy(), pa.concat_arrays(ids), str(path))
+    joined = pa.concat_arrays(ids)
+    if pc.count_distinct(joined).as_py() != len(joined):
+        counts = pc.value_counts(joined)
+        twice = next(one["values"] for one in counts.to_pylist() if one["counts"] > 1)
+        raise SubgridError(f"{path}: row {twice} is there twice")
+    return Weights(weight.copy(), joined, str(path))
