@@ -19,6 +19,7 @@ TOPICS = {
     "training": ["mlp, 32-true", "mlp, bf16-mixed", "unet, 32-true", "unet, bf16-mixed"],
     "coupling": ["bridge jax", "resident memory"],
     "scale": ["written", "read", "to v1", "to v2_rh_mc", "to v6"],
+    "kaggle": ["train.csv", "train.parquet", "test.csv"],
     "start": ["--help", "import"],
     "scores": ["aggregation of v1", "read by", "memory", "all literature scores"],
 }

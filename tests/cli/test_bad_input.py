@@ -22,6 +22,7 @@ Damage = Callable[[Path, Path], object]
 TRAIN = ["train", "data=x", "out=y"]
 GENERATE = ["data", "generate", "out=x"]
 CONVERT, SAMPLE = ["data", "convert", "climsim", "x", "y"], ["data", "sample", "climsim", "x"]
+KAGGLE = ["data", "convert", "kaggle", "x", "y", "--grid", "z"]
 USAGE, FAILED = 2, 1
 
 #: Words and what the one line must say; refused before anything is read.
@@ -116,6 +117,23 @@ WRONG_WORDS: list[tuple[list[str], str]] = [
     (["evaluate", "x", "trust=perhaps"], "trust"),
     (["evaluate", "x", "varables=v2_rh"], "variables"),
     (["export", "x", "ot=y"], "out"),
+    (["data", "convert", "kagle", "x", "y"], "kaggle"),
+    ([*KAGGLE[:-2]], "--grid ClimSim_low-res_grid-info.nc"),
+    ([*KAGGLE, "--test-share", "1.5"], "test_share=1.5"),
+    ([*KAGGLE, "--validation-share", "half"], "--validation-share"),
+    ([*KAGGLE, "--validation-share", "0.5", "--test-share", "0.5"], "below 1"),
+    ([*KAGGLE, "--variables", "kaggel"], "kaggle"),
+    ([*KAGGLE, "--variables", "speedy"], "not of ClimSim"),
+    (["data", "convert", "npy", "x", "y", "--normalization", "z"], "--grid"),
+    (["data", "convert", "npy", "x", "y", "--grid", "z"], "--normalization"),
+    (["predict", "x", "test.csv"], "--out"),
+    (["predict", "x", "test.csv", "--out", "s.txt"], "must end in .csv or .parquet"),
+    (["predict", "x", "test.zip", "--out", "s.csv"], "unpack"),
+    (["predict", "x", "test.csv", "--out", "s.csv", "--fill", "cam_in_SNOWHICE"], "NAME=VALUE"),
+    (["predict", "x", "test.csv", "--out", "s.csv", "--fill", "snow=0"], "no such variable"),
+    (["predict", "x", "test.csv", "--out", "s.csv", "--fill", "cam_in_SNOWHICE=nan"], "finite"),
+    (["score", "s.csv"], "Missing argument"),
+    (["score", "s.txt", "t.csv"], "unpack"),
     (["list", "archs"], "architectures"),
     (["study", "stabilty", "--out", "x", "--data", "y"], "stability"),
 ]
@@ -210,6 +228,15 @@ def begun(file: str, content: dict[str, Any], also: Damage | None = None) -> Dam
     return damage
 
 
+def a_test_file(store: Path, run: Path) -> None:
+    """A test file of the competition with one row."""
+    from subgrid.columns.kaggle.layout import INPUT_LABELS, TEST_HEADER
+
+    (store.parent / "out").mkdir()
+    rows = [TEST_HEADER, ["test_0", *["1.0"] * len(INPUT_LABELS)]]
+    (store.parent / "out" / "test.csv").write_text("".join(",".join(row) + "\n" for row in rows))
+
+
 def flipped_weight(store: Path, run: Path) -> None:
     file = run / "emulator" / "weights.safetensors"
     held = bytearray(file.read_bytes())
@@ -245,6 +272,32 @@ CASES = {
     "study: no store": Case(("study", "stability", "--out", "{out}", "--data", "nowhere"), "nowhere does not exist"),
     "study: another kind of store": Case(
         ("study", "stability", "--out", "{out}", "--data", "{store}"), "holds no restarts"
+    ),
+    "kaggle: no grid file": Case((*KAGGLE[:3], "nowhere.csv", "{out}", "--grid", "nowhere.nc"), "does not exist"),
+    "kaggle: no grid at all": Case(
+        (*KAGGLE[:3], "nowhere.csv", "{out}", "--grid", "{file}"), "cannot be read as netCDF"
+    ),
+    "npy: no grid file": Case(
+        ("data", "convert", "npy", "{empty}", "{out}", "--grid", "nowhere.nc", "--normalization", "{empty}"),
+        "nowhere.nc does not exist",
+    ),
+    "predict: no test file": Case(
+        ("predict", "{run}", "nowhere.csv", "--out", "{out}.csv"), "nowhere.csv does not exist"
+    ),
+    "predict: another file": Case(
+        ("predict", "{run}", "{out}/sample.csv", "--out", "{out}.csv"),
+        "its header is not the competition's",
+        begun("sample.csv", {}),
+    ),
+    "score: no submission": Case(("score", "nowhere.csv", "nowhere.parquet"), "nowhere.csv does not exist"),
+    "score: a test file": Case(
+        ("score", "{out}/test.csv", "{out}/test.csv"), "its header is not the competition's", a_test_file
+    ),
+    "predict: no run": Case(
+        ("predict", "{empty}", "{out}/test.csv", "--out", "{out}.csv"), "holds no emulator", a_test_file
+    ),
+    "predict: an emulator of another host": Case(
+        ("predict", "{run}", "{out}/test.csv", "--out", "{out}.csv"), "does not predict ptend_t", a_test_file, USAGE
     ),
     "unfinished store": Case(INFO, "is unfinished", lambda s, r: s.rename(s.with_name(s.name + ".partial"))),
     "a file as store": Case(("data", "info", "{file}"), "not a finished column store"),

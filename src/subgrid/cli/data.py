@@ -135,6 +135,18 @@ def agree_to(size: int, what: str, yes: bool) -> None:
         raise SubgridError("nothing was fetched; choose fewer --months or a larger --stride")
 
 
+def say_converted(info: dict[str, Any], as_json: bool) -> None:
+    """:func:`say_store`, and what was found while the rows were read."""
+    found = info["provenance"]["found"]
+    below = found["below_float32"]
+    lines = [f"  {name.replace('_', ' ')}: {found[name]}" for name in found if name not in ("rows", "below_float32")]
+    if below:
+        lines.append(
+            f"  below float32's normal numbers: {', '.join(f'{name} {count}' for name, count in below.items())}"
+        )
+    say_store(info, as_json, lines)
+
+
 @convert.command("climsim")
 def convert_climsim(
     source: Source,
@@ -158,6 +170,45 @@ def convert_climsim(
 
     config = ConvertConfig(source, variables, split, grid, on_error)
     say_store(convert_files(config, out, workers, scheduler).info(), as_json)
+
+
+@convert.command("kaggle")
+def convert_kaggle(
+    files: Annotated[list[str], typer.Argument(help="train.csv, parquet files, or a folder of them")],
+    out: Out,
+    grid: Annotated[str, typer.Option(help="ClimSim's low-resolution grid file")] = "",
+    variables: Annotated[str, typer.Option(help="kaggle, kaggle_rh or kaggle_rh_mc")] = "kaggle",
+    validation_share: Annotated[float, typer.Option(help="share of the time, before that of the test")] = 0.1,
+    test_share: Annotated[float, typer.Option(help="share of the time, at its end")] = 0.1,
+    as_json: Json = False,
+) -> None:
+    """Turn the training file of the LEAP/ClimSim competition (CSV or parquet) into a column store.
+
+    Example: subgrid data convert kaggle train.csv store.zarr --grid ClimSim_low-res_grid-info.nc
+    """
+    from subgrid.columns.kaggle.convert import KaggleConfig
+    from subgrid.columns.kaggle.convert import convert as convert_files
+
+    config = KaggleConfig(tuple(files), grid, variables, validation_share, test_share)
+    say_converted(convert_files(config, out).info(), as_json)
+
+
+@convert.command("npy")
+def convert_npy(
+    source: Source,
+    out: Out,
+    grid: Annotated[str, typer.Option(help="ClimSim's grid file")] = "",
+    normalization: Annotated[str, typer.Option(help="folder of input_mean.nc ... output_scale.nc")] = "",
+    as_json: Json = False,
+) -> None:
+    """Turn ClimSim's npy files (normalised v1) into a column store of physical values.
+
+    Example: subgrid data convert npy npy store.zarr --grid ClimSim_low-res_grid-info.nc --normalization normalizations
+    """
+    from subgrid.columns.climsim.npy import NpyConfig
+    from subgrid.columns.climsim.npy import convert as convert_files
+
+    say_converted(convert_files(NpyConfig(source, grid, normalization), out).info(), as_json)
 
 
 @sample.command("climsim")

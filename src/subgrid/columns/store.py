@@ -395,12 +395,16 @@ class StoreWriter:
             state.update({f"split/{name}/{k}": v for k, v in split.state().items()})
         write_arrays(self._checkpoint_file, state)
 
-    def finish(self) -> ColumnStore:
-        """Write the metadata, rename the store into place and open it."""
+    def finish(self, **learnt: Any) -> ColumnStore:
+        """Write the metadata, rename the store into place and open it.
+
+        ``learnt`` (JSON-able) joins the provenance: what only the rows themselves could tell.
+        """
         with writable(self.folder):
             for split in self.splits.values():
                 split.finish()
-        return finish_store(self.path, self.spec, self.splits, (self._checkpoint_file.name, SETTINGS_FILE))
+        spec = replace(self.spec, provenance={**self.spec.provenance, **learnt})
+        return finish_store(self.path, spec, self.splits, (self._checkpoint_file.name, SETTINGS_FILE))
 
 
 class Split:
