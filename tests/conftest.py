@@ -238,6 +238,46 @@ def tiny_run(tmp_path_factory, train_config):
 
 
 @pytest.fixture(scope="session")
+def wrapper():
+    """The class of a network as it is published, with arithmetic that a test can repeat."""
+    import torch
+
+    class Wrapper(torch.nn.Module):
+        """The contract of the published wrapper of v2_rh_mc: qc and qi in slots 120-239, cloud split by the ramp."""
+
+        def __init__(self, confidence: bool = False) -> None:
+            super().__init__()
+            self.confidence = confidence
+            self.register_buffer("weight", torch.linspace(0.5, 1.5, 60))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            t, rh, qc, qi = x[:, :60], x[:, 60:120], x[:, 120:180], x[:, 180:240]
+            u, v, ps, sun = x[:, 240:300], x[:, 300:360], x[:, 540:541], x[:, 541:542]
+            dt = (rh - 0.5) * 1e-5 * self.weight
+            dqn = -(qc + qi) / 7200.0
+            liquid = torch.clamp((t + 1200.0 * dt - 253.16) / 20.0, 0.0, 1.0)
+            new = qc + qi + 1200.0 * dqn
+            dqc, dqi = (liquid * new - qc) / 1200.0, ((1.0 - liquid) * new - qi) / 1200.0
+            fluxes = torch.cat([0.7 * sun, ps * 1e-3, x[:, 542:548]], dim=1)
+            y = torch.cat([dt, 1e-8 * rh, dqc, dqi, -1e-5 * u, -1e-5 * v, fluxes], dim=1)
+            if self.confidence:
+                y = torch.cat([y, 2.0 + 0.0 * x[:, :308]], dim=1)
+            return y
+
+    return Wrapper
+
+
+@pytest.fixture(scope="session")
+def published_file(tmp_path_factory, wrapper):
+    """TorchScript of such a network; do not change it."""
+    import torch
+
+    path = tmp_path_factory.mktemp("published") / "published.pt"
+    torch.jit.script(wrapper()).save(str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
 def write_normalisation():
     """``write_normalisation(folder, variables, levels)``: a folder of files as ClimSim publishes them."""
     import netCDF4
@@ -435,6 +475,7 @@ def s3_server():
     """A local S3 server (moto's), with the environment variables that point there; its address."""
     import logging
 
+    import s3fs
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -451,6 +492,7 @@ def s3_server():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # made with other settings
         yield settings["AWS_ENDPOINT_URL"]
     server.stop()
 

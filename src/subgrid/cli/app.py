@@ -191,6 +191,10 @@ def export(run: Run, words: Words = None, as_json: Json = False) -> None:
 def report(
     folder: Annotated[str, typer.Argument(help="a demo folder or a folder with results")],
     out: Annotated[str | None, typer.Option(help="where to write the page")] = None,
+    seeds: Annotated[
+        list[str] | None,
+        typer.Option(help="folder of the same network from another seed, for bands (repeat for each)"),
+    ] = None,
 ) -> None:
     """Turn results into one self-contained HTML page.
 
@@ -198,7 +202,7 @@ def report(
     """
     from subgrid.report import write_report
 
-    print(write_report(Path(folder), Path(out) if out else None))
+    print(write_report(Path(folder), Path(out) if out else None, [Path(seed) for seed in seeds or []]))
 
 
 @app.command()

@@ -86,11 +86,6 @@ class EmulatorConfig:
         for name in ("prune_inputs", "prune_outputs"):
             if getattr(self, name) < 0:
                 raise UsageError(f"emulator.{name}={getattr(self, name)} must not be negative")
-        if self.normalization == "official" and self.inputs != "raw":
-            raise UsageError(
-                f"emulator.normalization=official knows the variables alone, not emulator.inputs={self.inputs}: add "
-                "emulator.inputs=raw"
-            )
 
     @classmethod
     def for_variables(cls, variables: VariableSet) -> EmulatorConfig:
