@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import cftime
 import numpy as np
 import pytest
@@ -79,6 +82,37 @@ def test_values_become_physical(tmp_path, folder, arrays, grid, scales):
             found = np.concatenate([split.read(array, block) for block in range(split.blocks)])
             assert np.array_equal(found, wanted.astype(np.float32))
     assert len(channel_labels(variables.inputs, LEVELS)) == 124 and store.own_set() == "v1"
+
+
+def test_the_published_normalisation_and_grid(tmp_path):
+    """With the files that ClimSim publishes, beside the formulas by hand."""
+    import netCDF4
+
+    reference = Path(os.environ.get("SUBGRID_REFERENCE", Path(__file__).parents[4] / "shared" / "reference"))
+    published = reference / "climsim" / "preprocessing" / "normalizations"
+    if not published.is_dir():
+        pytest.skip("reference data: ClimSim's normalisation files are not there")
+    rng, made = np.random.default_rng(0), tmp_path / "npy"
+    made.mkdir()
+    x, y = (rng.standard_normal((384, width)).astype(np.float32) for width in (124, 128))
+    np.save(made / "val_input.npy", x)
+    np.save(made / "val_target.npy", y)
+    (grid,) = (reference / "climsim" / "grid_info").glob("*grid-info.nc")
+    store = convert(NpyConfig(str(made), str(grid), str(published)), tmp_path / "s.zarr")
+    split, (block, targets) = store["validation"], (store["validation"].read(a, 0) for a in ("inputs", "targets"))
+
+    def number(file, name):
+        with netCDF4.Dataset(published / file) as held:
+            return np.asarray(held[name][...], np.float64)
+
+    for name, place in (("state_t", slice(0, 60)), ("state_ps", slice(120, 121)), ("pbuf_SHFLX", slice(123, 124))):
+        high, low, mean = (number(f"inputs/input_{part}.nc", name) for part in ("max", "min", "mean"))
+        wanted = x[:, place].astype(np.float64) * (high - low) + mean
+        assert np.array_equal(block[:, place], wanted.astype(np.float32))
+    # 1 over these: 1004.64 for heating and 1,313,280 for rain, constant in level
+    assert np.allclose(targets[:, :60], y[:, :60] / 1004.64, rtol=1e-6)
+    assert np.allclose(targets[:, 123], y[:, 123] / 1_313_280.0, rtol=1e-6)
+    assert split.mark("weight").sum(dtype=np.float64) == pytest.approx(4.0 * np.pi, rel=1e-6)
 
 
 def test_rows_are_step_after_step(tmp_path, folder, grid, scales):
