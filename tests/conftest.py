@@ -370,6 +370,80 @@ def climsim_store(tmp_path_factory):
     return make
 
 
+@pytest.fixture(scope="session")
+def grid_file(tmp_path_factory):
+    """A synthetic grid file with the competition's 384 columns and 60 levels."""
+    from subgrid.columns.climsim.sample import sample_grid, write_grid
+
+    path = tmp_path_factory.mktemp("grid") / "synthetic_384_grid-info.nc"
+    write_grid(path, sample_grid(384, 60), "netcdf4")
+    return path
+
+
+@pytest.fixture(scope="session")
+def kaggle_values():
+    """``kaggle_values(rows, seed)``: (row, 556 + 368) plausible float64 values in the competition's order."""
+    from subgrid.columns.kaggle.layout import INPUTS, LEVELS, TARGETS
+    from subgrid.emulator.probe import PLAUSIBLE
+
+    def make(rows, seed=0):
+        rng, parts = np.random.default_rng(seed), []
+        for v in (*INPUTS.values(), *TARGETS.values()):
+            top, surface = PLAUSIBLE.get(v.quantity, PLAUSIBLE.get(v.name, (1e-9, 1e-5)))
+            ends = np.linspace(top, surface, LEVELS) if v.kind == "profile" else np.array([surface])
+            parts.append(ends * (1.0 + 0.05 * rng.standard_normal((rows, len(ends)))))
+        return np.concatenate(parts, axis=1)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_kaggle():
+    """``write_kaggle(path, ids, values, header)``: a CSV (17 digits) or parquet file of the competition."""
+    import csv
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def write(path, ids, values, header, group=50):
+        if path.suffix == ".parquet":
+            columns = [pa.array(ids), *(pa.array(column) for column in values.T)]
+            pq.write_table(pa.Table.from_arrays(columns, names=header), path, row_group_size=group)
+            return path
+        with path.open("w", newline="") as file:
+            text = csv.writer(file, lineterminator="\n")
+            text.writerow(header)
+            text.writerows([name, *map(repr, row.tolist())] for name, row in zip(ids, values, strict=True))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def kaggle_rows(kaggle_values):
+    """Numbers and values of rows of the training file: four columns of each of 40 steps in succession."""
+    step, column = np.divmod(np.arange(160), 4)
+    return 384 * (100 + step) + 96 * column + 5, kaggle_values(160)
+
+
+@pytest.fixture(scope="session")
+def kaggle_train(tmp_path_factory, kaggle_rows, write_kaggle):
+    """The training file of :func:`kaggle_rows`, as CSV."""
+    from subgrid.columns.kaggle.layout import TRAIN_HEADER
+
+    numbers, values = kaggle_rows
+    path = tmp_path_factory.mktemp("kaggle") / "train.csv"
+    return write_kaggle(path, [f"train_{n}" for n in numbers], values, TRAIN_HEADER)
+
+
+@pytest.fixture(scope="session")
+def kaggle_store(tmp_path_factory, kaggle_train, grid_file):
+    """The training file as a store with train, validation and test."""
+    from subgrid.columns.kaggle.convert import KaggleConfig, convert
+
+    return convert(KaggleConfig((str(kaggle_train),), str(grid_file)), tmp_path_factory.mktemp("kaggle") / "k.zarr")
+
+
 def pytest_configure(config):
     """Programs compiled by jax are kept for the session, over all its processes: many tests run the same ones."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -401,6 +475,7 @@ def s3_server():
     """A local S3 server (moto's), with the environment variables that point there; its address."""
     import logging
 
+    import s3fs
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -417,6 +492,7 @@ def s3_server():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # made with other settings
         yield settings["AWS_ENDPOINT_URL"]
     server.stop()
 

@@ -22,6 +22,7 @@ Damage = Callable[[Path, Path], object]
 TRAIN = ["train", "data=x", "out=y"]
 GENERATE = ["data", "generate", "out=x"]
 CONVERT, SAMPLE = ["data", "convert", "climsim", "x", "y"], ["data", "sample", "climsim", "x"]
+KAGGLE = ["data", "convert", "kaggle", "x", "y", "--grid", "z"]
 USAGE, FAILED = 2, 1
 
 #: Words and what the one line must say; refused before anything is read.
@@ -33,6 +34,15 @@ WRONG_WORDS: list[tuple[list[str], str]] = [
     (["train", "data=x"], "out is required"),
     (["data", "generate"], "out is required"),
     (["data", "inof"], "info"),
+    (["data", "download", "climsim", "--config", "low-rse", "--out", "x"], "low-res"),
+    (["data", "download", "climsim", "--config", "low-res", "--out", "x", "--months", "february"], "YYYY-MM"),
+    (["data", "download", "climsim", "--config", "low-res", "--out", "x", "--months", "0001-03:0001-02"], "backwards"),
+    (["data", "download", "climsim", "--config", "low-res", "--out", "x", "--split", "vla"], "val"),
+    (["data", "download", "climsim", "--config", "low-res", "--out", "x", "--stride", "0"], "stride"),
+    (["data", "download", "climsim", "--config", "low-res"], "--out"),
+    (["data", "copy", "x", "x/"], "both source and target"),
+    (["data", "copy", "x", "s33://bucket/x"], "s3"),
+    (["data", "copy", "x"], "Missing argument"),
     (["data", "convert", "climsin", "x", "y"], "climsim"),
     ([*CONVERT], "--variables"),
     ([*CONVERT, "--variables", "v2_rh_m"], "v2_rh_mc"),
@@ -107,6 +117,23 @@ WRONG_WORDS: list[tuple[list[str], str]] = [
     (["evaluate", "x", "trust=perhaps"], "trust"),
     (["evaluate", "x", "varables=v2_rh"], "variables"),
     (["export", "x", "ot=y"], "out"),
+    (["data", "convert", "kagle", "x", "y"], "kaggle"),
+    ([*KAGGLE[:-2]], "--grid ClimSim_low-res_grid-info.nc"),
+    ([*KAGGLE, "--test-share", "1.5"], "test_share=1.5"),
+    ([*KAGGLE, "--validation-share", "half"], "--validation-share"),
+    ([*KAGGLE, "--validation-share", "0.5", "--test-share", "0.5"], "below 1"),
+    ([*KAGGLE, "--variables", "kaggel"], "kaggle"),
+    ([*KAGGLE, "--variables", "speedy"], "not of ClimSim"),
+    (["data", "convert", "npy", "x", "y", "--normalization", "z"], "--grid"),
+    (["data", "convert", "npy", "x", "y", "--grid", "z"], "--normalization"),
+    (["predict", "x", "test.csv"], "--out"),
+    (["predict", "x", "test.csv", "--out", "s.txt"], "must end in .csv or .parquet"),
+    (["predict", "x", "test.zip", "--out", "s.csv"], "unpack"),
+    (["predict", "x", "test.csv", "--out", "s.csv", "--fill", "cam_in_SNOWHICE"], "NAME=VALUE"),
+    (["predict", "x", "test.csv", "--out", "s.csv", "--fill", "snow=0"], "no such variable"),
+    (["predict", "x", "test.csv", "--out", "s.csv", "--fill", "cam_in_SNOWHICE=nan"], "finite"),
+    (["score", "s.csv"], "Missing argument"),
+    (["score", "s.txt", "t.csv"], "unpack"),
     (["list", "archs"], "architectures"),
     (["study", "stabilty", "--out", "x", "--data", "y"], "stability"),
 ]
@@ -201,6 +228,15 @@ def begun(file: str, content: dict[str, Any], also: Damage | None = None) -> Dam
     return damage
 
 
+def a_test_file(store: Path, run: Path) -> None:
+    """A test file of the competition with one row."""
+    from subgrid.columns.kaggle.layout import INPUT_LABELS, TEST_HEADER
+
+    (store.parent / "out").mkdir()
+    rows = [TEST_HEADER, ["test_0", *["1.0"] * len(INPUT_LABELS)]]
+    (store.parent / "out" / "test.csv").write_text("".join(",".join(row) + "\n" for row in rows))
+
+
 def flipped_weight(store: Path, run: Path) -> None:
     file = run / "emulator" / "weights.safetensors"
     held = bytearray(file.read_bytes())
@@ -237,6 +273,32 @@ CASES = {
     "study: another kind of store": Case(
         ("study", "stability", "--out", "{out}", "--data", "{store}"), "holds no restarts"
     ),
+    "kaggle: no grid file": Case((*KAGGLE[:3], "nowhere.csv", "{out}", "--grid", "nowhere.nc"), "does not exist"),
+    "kaggle: no grid at all": Case(
+        (*KAGGLE[:3], "nowhere.csv", "{out}", "--grid", "{file}"), "cannot be read as netCDF"
+    ),
+    "npy: no grid file": Case(
+        ("data", "convert", "npy", "{empty}", "{out}", "--grid", "nowhere.nc", "--normalization", "{empty}"),
+        "nowhere.nc does not exist",
+    ),
+    "predict: no test file": Case(
+        ("predict", "{run}", "nowhere.csv", "--out", "{out}.csv"), "nowhere.csv does not exist"
+    ),
+    "predict: another file": Case(
+        ("predict", "{run}", "{out}/sample.csv", "--out", "{out}.csv"),
+        "its header is not the competition's",
+        begun("sample.csv", {}),
+    ),
+    "score: no submission": Case(("score", "nowhere.csv", "nowhere.parquet"), "nowhere.csv does not exist"),
+    "score: a test file": Case(
+        ("score", "{out}/test.csv", "{out}/test.csv"), "its header is not the competition's", a_test_file
+    ),
+    "predict: no run": Case(
+        ("predict", "{empty}", "{out}/test.csv", "--out", "{out}.csv"), "holds no emulator", a_test_file
+    ),
+    "predict: an emulator of another host": Case(
+        ("predict", "{run}", "{out}/test.csv", "--out", "{out}.csv"), "does not predict ptend_t", a_test_file, USAGE
+    ),
     "unfinished store": Case(INFO, "is unfinished", lambda s, r: s.rename(s.with_name(s.name + ".partial"))),
     "a file as store": Case(("data", "info", "{file}"), "not a finished column store"),
     "a folder as store": Case(("data", "info", "{empty}"), "no zarr.json"),
@@ -271,6 +333,13 @@ CASES = {
     ),
     "train: config is not JSON": Case(
         (*NEW[:2], "out={run}", *NEW[3:]), "config.json", lambda s, r: (r / "config.json").write_text("{")
+    ),
+    "copy: no store": Case(("data", "copy", "{empty}", "copy"), "no zarr.json"),
+    "copy: workers": Case(("data", "copy", "{store}", "copy", "--workers", "0"), "workers=0", code=USAGE),
+    "copy: onto other files": Case(("data", "copy", "{store}", "{run}"), "exists already and is no copy"),
+    "copy: below a file": Case(("data", "copy", "{store}", "{file}/copy"), "cannot write"),
+    "copy: no description": Case(
+        ("data", "copy", "{store}", "copy"), "not a finished column store", lambda s, r: (s / "zarr.json").unlink()
     ),
     "convert: no folder": Case((*CLIMSIM[:3], "nowhere", *CLIMSIM[4:]), "nowhere is no folder"),
     "convert: no files": Case(CLIMSIM, "holds no file E3SM-MMF.*.nc"),

@@ -183,6 +183,18 @@ def _typed(words: type, settings: dict[str, Any]) -> dict[str, Any]:
     return {name: getattr(built, name) for name in settings}
 
 
+def filled(words: list[str]) -> dict[str, float]:
+    """``NAME=VALUE`` words -> values by name; :class:`UsageError` for another form."""
+    found = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError as error:
+            raise UsageError(f"--fill {word}: write NAME=VALUE, as in cam_in_SNOWHICE=0") from error
+    return found
+
+
 def results_of(run: str, given: str, name: str) -> str:
     """The folder of results: the given one, else ``name`` in the run's; beside a file, in one with the file's name."""
     path = Path(run)

@@ -32,7 +32,7 @@ from subgrid.columns.climsim.files import (
     step_name,
 )
 from subgrid.columns.climsim.grid import read_grid
-from subgrid.columns.climsim.names import FIRST_MONTH, STEP
+from subgrid.columns.climsim.names import STEP, epoch
 from subgrid.columns.climsim.netcdf import BadFile, Reader
 from subgrid.columns.climsim.workers import LOCK_FILE, executor, wait_for_others
 from subgrid.columns.grid import ColumnGrid
@@ -40,7 +40,6 @@ from subgrid.columns.statistics import ChannelStatistics
 from subgrid.columns.store import (
     BLOCK,
     SETTINGS_FILE,
-    TIME_UNITS,
     ColumnStore,
     StoreSpec,
     begin_store,
@@ -154,11 +153,11 @@ class _Conversion:
             provenance=provenance(convert=config.settings(), grid=str(self.grid_file)),
             calendar=CALENDAR,
         )
-        self.job = Job(partial_path(out), self.spec, _epoch(), config.on_error == "skip")
+        self.job = Job(partial_path(out), self.spec, epoch(), config.on_error == "skip")
         self.losses: list[Loss] = []
         plans = self.plan()
         self.spec = replace(self.spec, block=grid.columns * _steps_per_block(grid, plans, config.rows))
-        self.job = Job(partial_path(out), self.spec, _epoch(), config.on_error == "skip")
+        self.job = Job(partial_path(out), self.spec, epoch(), config.on_error == "skip")
         _check_grid(grid, self.grid_file, self.source, plans, config.on_error)
 
     def plan(self) -> list[SplitPlan]:
@@ -301,13 +300,6 @@ class _Conversion:
             raise SubgridError(f"{self.out} exists already, made with other settings; remove it or choose another name")
         logger.info("convert: %s is finished already", self.out)
         return store
-
-
-def _epoch() -> int:
-    """s from 1970-01-01 to step 0, in the noleap calendar."""
-    import cftime
-
-    return int(cftime.date2num(cftime.DatetimeNoLeap(*FIRST_MONTH, 1), TIME_UNITS, CALENDAR))
 
 
 def _steps_per_block(grid: ColumnGrid, plans: Collection[SplitPlan], rows: int) -> int:
