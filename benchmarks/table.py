@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-TOPICS = ("start", "loader", "training", "generation", "coupling")
+TOPICS = ("start", "conversion", "kaggle", "loader", "scores", "training", "generation", "coupling")
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 HEAD = ("topic", "what", "measured", "floor", "ratio", "goal", "met")
 #: Packages whose versions decide the figures.
@@ -118,11 +118,11 @@ def page(lines: list[dict[str, Any]]) -> str:
     )
 
 
-def write_page(path: Path, lines: list[dict[str, Any]]) -> None:
+def write_page(path: Path, text: str) -> None:
     """Replace what stands between the markers of ``path``."""
     before, _, rest = path.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n{page(lines)}\n{END}{after}")
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
 def main() -> None:
@@ -141,7 +141,7 @@ def main() -> None:
         chosen.save.write_text("".join(json.dumps(line) + "\n" for line in lines))
     print(plain(HEAD, rows(lines)))
     if chosen.docs:
-        write_page(chosen.docs, lines)
+        write_page(chosen.docs, page(lines))
 
 
 if __name__ == "__main__":

@@ -238,6 +238,46 @@ def tiny_run(tmp_path_factory, train_config):
 
 
 @pytest.fixture(scope="session")
+def wrapper():
+    """The class of a network as it is published, with arithmetic that a test can repeat."""
+    import torch
+
+    class Wrapper(torch.nn.Module):
+        """The contract of the published wrapper of v2_rh_mc: qc and qi in slots 120-239, cloud split by the ramp."""
+
+        def __init__(self, confidence: bool = False) -> None:
+            super().__init__()
+            self.confidence = confidence
+            self.register_buffer("weight", torch.linspace(0.5, 1.5, 60))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            t, rh, qc, qi = x[:, :60], x[:, 60:120], x[:, 120:180], x[:, 180:240]
+            u, v, ps, sun = x[:, 240:300], x[:, 300:360], x[:, 540:541], x[:, 541:542]
+            dt = (rh - 0.5) * 1e-5 * self.weight
+            dqn = -(qc + qi) / 7200.0
+            liquid = torch.clamp((t + 1200.0 * dt - 253.16) / 20.0, 0.0, 1.0)
+            new = qc + qi + 1200.0 * dqn
+            dqc, dqi = (liquid * new - qc) / 1200.0, ((1.0 - liquid) * new - qi) / 1200.0
+            fluxes = torch.cat([0.7 * sun, ps * 1e-3, x[:, 542:548]], dim=1)
+            y = torch.cat([dt, 1e-8 * rh, dqc, dqi, -1e-5 * u, -1e-5 * v, fluxes], dim=1)
+            if self.confidence:
+                y = torch.cat([y, 2.0 + 0.0 * x[:, :308]], dim=1)
+            return y
+
+    return Wrapper
+
+
+@pytest.fixture(scope="session")
+def published_file(tmp_path_factory, wrapper):
+    """TorchScript of such a network; do not change it."""
+    import torch
+
+    path = tmp_path_factory.mktemp("published") / "published.pt"
+    torch.jit.script(wrapper()).save(str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
 def write_normalisation():
     """``write_normalisation(folder, variables, levels)``: a folder of files as ClimSim publishes them."""
     import netCDF4
@@ -330,6 +370,80 @@ def climsim_store(tmp_path_factory):
     return make
 
 
+@pytest.fixture(scope="session")
+def grid_file(tmp_path_factory):
+    """A synthetic grid file with the competition's 384 columns and 60 levels."""
+    from subgrid.columns.climsim.sample import sample_grid, write_grid
+
+    path = tmp_path_factory.mktemp("grid") / "synthetic_384_grid-info.nc"
+    write_grid(path, sample_grid(384, 60), "netcdf4")
+    return path
+
+
+@pytest.fixture(scope="session")
+def kaggle_values():
+    """``kaggle_values(rows, seed)``: (row, 556 + 368) plausible float64 values in the competition's order."""
+    from subgrid.columns.kaggle.layout import INPUTS, LEVELS, TARGETS
+    from subgrid.emulator.probe import PLAUSIBLE
+
+    def make(rows, seed=0):
+        rng, parts = np.random.default_rng(seed), []
+        for v in (*INPUTS.values(), *TARGETS.values()):
+            top, surface = PLAUSIBLE.get(v.quantity, PLAUSIBLE.get(v.name, (1e-9, 1e-5)))
+            ends = np.linspace(top, surface, LEVELS) if v.kind == "profile" else np.array([surface])
+            parts.append(ends * (1.0 + 0.05 * rng.standard_normal((rows, len(ends)))))
+        return np.concatenate(parts, axis=1)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_kaggle():
+    """``write_kaggle(path, ids, values, header)``: a CSV (17 digits) or parquet file of the competition."""
+    import csv
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def write(path, ids, values, header, group=50):
+        if path.suffix == ".parquet":
+            columns = [pa.array(ids), *(pa.array(column) for column in values.T)]
+            pq.write_table(pa.Table.from_arrays(columns, names=header), path, row_group_size=group)
+            return path
+        with path.open("w", newline="") as file:
+            text = csv.writer(file, lineterminator="\n")
+            text.writerow(header)
+            text.writerows([name, *map(repr, row.tolist())] for name, row in zip(ids, values, strict=True))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def kaggle_rows(kaggle_values):
+    """Numbers and values of rows of the training file: four columns of each of 40 steps in succession."""
+    step, column = np.divmod(np.arange(160), 4)
+    return 384 * (100 + step) + 96 * column + 5, kaggle_values(160)
+
+
+@pytest.fixture(scope="session")
+def kaggle_train(tmp_path_factory, kaggle_rows, write_kaggle):
+    """The training file of :func:`kaggle_rows`, as CSV."""
+    from subgrid.columns.kaggle.layout import TRAIN_HEADER
+
+    numbers, values = kaggle_rows
+    path = tmp_path_factory.mktemp("kaggle") / "train.csv"
+    return write_kaggle(path, [f"train_{n}" for n in numbers], values, TRAIN_HEADER)
+
+
+@pytest.fixture(scope="session")
+def kaggle_store(tmp_path_factory, kaggle_train, grid_file):
+    """The training file as a store with train, validation and test."""
+    from subgrid.columns.kaggle.convert import KaggleConfig, convert
+
+    return convert(KaggleConfig((str(kaggle_train),), str(grid_file)), tmp_path_factory.mktemp("kaggle") / "k.zarr")
+
+
 def pytest_configure(config):
     """Programs compiled by jax are kept for the session, over all its processes: many tests run the same ones."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -361,6 +475,7 @@ def s3_server():
     """A local S3 server (moto's), with the environment variables that point there; its address."""
     import logging
 
+    import s3fs
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -377,6 +492,7 @@ def s3_server():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # made with other settings
         yield settings["AWS_ENDPOINT_URL"]
     server.stop()
 

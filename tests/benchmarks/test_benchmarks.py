@@ -14,10 +14,14 @@ KEYS = {"what", "value", "unit", "ratio", "judged", "at_most", "at_least", "met"
 #: Topic, and a word from each of its figures.
 TOPICS = {
     "generation": ["climate", "perturbed"],
+    "conversion": ["v1, 20 steps", "v2_rh_mc, 20 steps", "v6, 20 steps", "most memory"],
     "loader": ["256", "512", "feeds", "first batch", "calls"],
     "training": ["mlp, 32-true", "mlp, bf16-mixed", "unet, 32-true", "unet, bf16-mixed"],
     "coupling": ["bridge jax", "resident memory"],
+    "scale": ["written", "read", "to v1", "to v2_rh_mc", "to v6"],
+    "kaggle": ["train.csv", "train.parquet", "test.csv"],
     "start": ["--help", "import"],
+    "scores": ["aggregation of v1", "read by", "memory", "all literature scores"],
 }
 
 

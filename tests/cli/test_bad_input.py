@@ -21,6 +21,8 @@ Damage = Callable[[Path, Path], object]
 
 TRAIN = ["train", "data=x", "out=y"]
 GENERATE = ["data", "generate", "out=x"]
+CONVERT, SAMPLE = ["data", "convert", "climsim", "x", "y"], ["data", "sample", "climsim", "x"]
+KAGGLE = ["data", "convert", "kaggle", "x", "y", "--grid", "z"]
 USAGE, FAILED = 2, 1
 
 #: Words and what the one line must say; refused before anything is read.
@@ -32,6 +34,26 @@ WRONG_WORDS: list[tuple[list[str], str]] = [
     (["train", "data=x"], "out is required"),
     (["data", "generate"], "out is required"),
     (["data", "inof"], "info"),
+    (["data", "download", "climsim", "--config", "low-rse", "--out", "x"], "low-res"),
+    (["data", "download", "climsim", "--config", "low-res", "--out", "x", "--months", "february"], "YYYY-MM"),
+    (["data", "download", "climsim", "--config", "low-res", "--out", "x", "--months", "0001-03:0001-02"], "backwards"),
+    (["data", "download", "climsim", "--config", "low-res", "--out", "x", "--split", "vla"], "val"),
+    (["data", "download", "climsim", "--config", "low-res", "--out", "x", "--stride", "0"], "stride"),
+    (["data", "download", "climsim", "--config", "low-res"], "--out"),
+    (["data", "copy", "x", "x/"], "both source and target"),
+    (["data", "copy", "x", "s33://bucket/x"], "s3"),
+    (["data", "copy", "x"], "Missing argument"),
+    (["data", "convert", "climsin", "x", "y"], "climsim"),
+    ([*CONVERT], "--variables"),
+    ([*CONVERT, "--variables", "v2_rh_m"], "v2_rh_mc"),
+    ([*CONVERT, "--variables", "speedy"], "not of ClimSim"),
+    ([*CONVERT, "--variables", "v1", "--split", "train,tset"], "test"),
+    ([*CONVERT, "--variables", "v1", "--on-error", "skipp"], "skip"),
+    ([*CONVERT, "--variables", "v1", "--worker", "2"], "--workers"),
+    ([*CONVERT, "--variables", "v1", "--workers", "0"], "workers=0"),
+    ([*SAMPLE, "--days", "0"], "days=0"),
+    ([*SAMPLE, "--format", "cdf"], "cdf5"),
+    ([*SAMPLE, "--levels", "3"], "levels=3"),
     (["evaluate"], "Missing argument"),
     (["study", "stability"], "Missing option"),
     ([*TRAIN, "recipe.epoch=3"], "recipe.epochs"),
@@ -57,6 +79,10 @@ WRONG_WORDS: list[tuple[list[str], str]] = [
     ([*TRAIN, "emulator.condense_hours=0.0"], "condense_hours"),
     ([*TRAIN, "emulator.water=projektion"], "projection"),
     ([*TRAIN, "emulator.energy=projektion"], "projection"),
+    ([*TRAIN, "emulator.normalization=offical"], "official"),
+    ([*TRAIN, "emulator.normalisation=official"], "emulator.normalization"),
+    ([*TRAIN, "emulator.prune_inputs=-1"], "must not be negative"),
+    ([*TRAIN, "emulator.prune_outputs=many"], "prune_outputs"),
     ([*TRAIN, "precision=bf16-true"], "bf16-mixed"),
     ([*TRAIN, "seed=one"], "seed"),
     ([*TRAIN, "seed=-1"], "seed"),
@@ -83,10 +109,31 @@ WRONG_WORDS: list[tuple[list[str], str]] = [
     ([*GENERATE, "seed=-3"], "seed"),
     (["couple", "x", "dayz=3"], "days"),
     (["couple", "x", "data=y", "days=0"], "days"),
+    (["couple", "x", "data=y", "days=three"], "days='three' must be of type int"),
+    (["couple", "x", "data=y", "trust=1"], "trust=1 must be of type bool"),
     (["couple", "x", "data=y", "bridge=calback"], "callback"),
     (["couple", "x", "data=y", "keep=surfaces"], "surface"),
     (["evaluate", "x", "splt=test"], "split"),
+    (["evaluate", "x", "trust=perhaps"], "trust"),
+    (["evaluate", "x", "varables=v2_rh"], "variables"),
     (["export", "x", "ot=y"], "out"),
+    (["data", "convert", "kagle", "x", "y"], "kaggle"),
+    ([*KAGGLE[:-2]], "--grid ClimSim_low-res_grid-info.nc"),
+    ([*KAGGLE, "--test-share", "1.5"], "test_share=1.5"),
+    ([*KAGGLE, "--validation-share", "half"], "--validation-share"),
+    ([*KAGGLE, "--validation-share", "0.5", "--test-share", "0.5"], "below 1"),
+    ([*KAGGLE, "--variables", "kaggel"], "kaggle"),
+    ([*KAGGLE, "--variables", "speedy"], "not of ClimSim"),
+    (["data", "convert", "npy", "x", "y", "--normalization", "z"], "--grid"),
+    (["data", "convert", "npy", "x", "y", "--grid", "z"], "--normalization"),
+    (["predict", "x", "test.csv"], "--out"),
+    (["predict", "x", "test.csv", "--out", "s.txt"], "must end in .csv or .parquet"),
+    (["predict", "x", "test.zip", "--out", "s.csv"], "unpack"),
+    (["predict", "x", "test.csv", "--out", "s.csv", "--fill", "cam_in_SNOWHICE"], "NAME=VALUE"),
+    (["predict", "x", "test.csv", "--out", "s.csv", "--fill", "snow=0"], "no such variable"),
+    (["predict", "x", "test.csv", "--out", "s.csv", "--fill", "cam_in_SNOWHICE=nan"], "finite"),
+    (["score", "s.csv"], "Missing argument"),
+    (["score", "s.txt", "t.csv"], "unpack"),
     (["list", "archs"], "architectures"),
     (["study", "stabilty", "--out", "x", "--data", "y"], "stability"),
 ]
@@ -148,6 +195,27 @@ def a_restart(store: Path, run: Path) -> None:
     (store / "restarts" / "2000-01-01.safetensors").write_bytes(b"not a state")
 
 
+def foreign(width: int) -> Damage:
+    """A stranger's TorchScript in the run, ``net.pt``, that takes so many numbers and gives as many."""
+
+    def damage(store: Path, run: Path) -> None:
+        torch.jit.script(torch.nn.Linear(width, width)).save(str(run / "net.pt"))
+
+    return damage
+
+
+def published_folder(store: Path, run: Path) -> None:
+    """The run's emulator says that it is a published network."""
+    emulator("published", "published.pt")(store, run)
+    torch.jit.script(torch.nn.Identity()).save(str(run / "emulator" / "published.pt"))
+
+
+def no_netcdf(store: Path, run: Path) -> None:
+    """Files with the names of ClimSim's in the folder `empty`."""
+    for part in ("mean", "max", "min"):
+        (store.parent / "empty" / f"input_{part}.nc").write_bytes(b"CDF\x09")
+
+
 def begun(file: str, content: dict[str, Any], also: Damage | None = None) -> Damage:
     """Damage: a result that another version left in the folder `out`."""
 
@@ -158,6 +226,15 @@ def begun(file: str, content: dict[str, Any], also: Damage | None = None) -> Dam
         (store.parent / "out" / file).write_text(json.dumps(content))
 
     return damage
+
+
+def a_test_file(store: Path, run: Path) -> None:
+    """A test file of the competition with one row."""
+    from subgrid.columns.kaggle.layout import INPUT_LABELS, TEST_HEADER
+
+    (store.parent / "out").mkdir()
+    rows = [TEST_HEADER, ["test_0", *["1.0"] * len(INPUT_LABELS)]]
+    (store.parent / "out" / "test.csv").write_text("".join(",".join(row) + "\n" for row in rows))
 
 
 def flipped_weight(store: Path, run: Path) -> None:
@@ -171,9 +248,13 @@ def first_weight(state: dict[str, torch.Tensor]) -> str:
     return next(name for name in state if name.startswith("network"))
 
 
+CLIMSIM = ("data", "convert", "climsim", "{empty}", "{out}", "--variables", "v1")
 NEW = ("train", "data={store}", "out={out}", "recipe.epochs=1", "recipe.batch_size=64")
 SCORE, COUPLE = ("evaluate", "{run}", "data={store}", "out={out}"), ("couple", "{run}", "data={store}", "out={out}")
 EXPORT, INFO = ("export", "{run}", "data={store}", "out={out}"), ("data", "info", "{store}")
+OFFICIAL = (*NEW, "emulator.normalization=official", "emulator.inputs=raw")
+NORMS = "emulator.normalization_folder={}"
+PUBLISHED = ("variables=v2_rh", "data={store}", "out={out}")
 CASES = {
     "train: no store": Case(("train", "data=nowhere", "out=y"), "nowhere does not exist"),
     "info: no store": Case(("data", "info", "nowhere"), "nowhere does not exist"),
@@ -182,9 +263,41 @@ CASES = {
     "export: no run": Case(("export", "nowhere", "data=nowhere"), "holds no emulator"),
     "report: no folder": Case(("report", "nowhere"), "nowhere"),
     "report: an empty folder": Case(("report", "{empty}"), "empty"),
+    "report: a seed without scores": Case(
+        ("report", "{out}", "--seeds", "{empty}"),
+        "run subgrid evaluate RUN metrics=climsim",
+        begun("scores.json", {"kind": "subgrid evaluation", "format_version": 1, "models": {}}),
+    ),
+    "evaluate: unknown metrics": Case((*SCORE, "metrics=climsin"), "climsim", code=USAGE),
     "study: no store": Case(("study", "stability", "--out", "{out}", "--data", "nowhere"), "nowhere does not exist"),
     "study: another kind of store": Case(
         ("study", "stability", "--out", "{out}", "--data", "{store}"), "holds no restarts"
+    ),
+    "kaggle: no grid file": Case((*KAGGLE[:3], "nowhere.csv", "{out}", "--grid", "nowhere.nc"), "does not exist"),
+    "kaggle: no grid at all": Case(
+        (*KAGGLE[:3], "nowhere.csv", "{out}", "--grid", "{file}"), "cannot be read as netCDF"
+    ),
+    "npy: no grid file": Case(
+        ("data", "convert", "npy", "{empty}", "{out}", "--grid", "nowhere.nc", "--normalization", "{empty}"),
+        "nowhere.nc does not exist",
+    ),
+    "predict: no test file": Case(
+        ("predict", "{run}", "nowhere.csv", "--out", "{out}.csv"), "nowhere.csv does not exist"
+    ),
+    "predict: another file": Case(
+        ("predict", "{run}", "{out}/sample.csv", "--out", "{out}.csv"),
+        "its header is not the competition's",
+        begun("sample.csv", {}),
+    ),
+    "score: no submission": Case(("score", "nowhere.csv", "nowhere.parquet"), "nowhere.csv does not exist"),
+    "score: a test file": Case(
+        ("score", "{out}/test.csv", "{out}/test.csv"), "its header is not the competition's", a_test_file
+    ),
+    "predict: no run": Case(
+        ("predict", "{empty}", "{out}/test.csv", "--out", "{out}.csv"), "holds no emulator", a_test_file
+    ),
+    "predict: an emulator of another host": Case(
+        ("predict", "{run}", "{out}/test.csv", "--out", "{out}.csv"), "does not predict ptend_t", a_test_file, USAGE
     ),
     "unfinished store": Case(INFO, "is unfinished", lambda s, r: s.rename(s.with_name(s.name + ".partial"))),
     "a file as store": Case(("data", "info", "{file}"), "not a finished column store"),
@@ -221,6 +334,17 @@ CASES = {
     "train: config is not JSON": Case(
         (*NEW[:2], "out={run}", *NEW[3:]), "config.json", lambda s, r: (r / "config.json").write_text("{")
     ),
+    "copy: no store": Case(("data", "copy", "{empty}", "copy"), "no zarr.json"),
+    "copy: workers": Case(("data", "copy", "{store}", "copy", "--workers", "0"), "workers=0", code=USAGE),
+    "copy: onto other files": Case(("data", "copy", "{store}", "{run}"), "exists already and is no copy"),
+    "copy: below a file": Case(("data", "copy", "{store}", "{file}/copy"), "cannot write"),
+    "copy: no description": Case(
+        ("data", "copy", "{store}", "copy"), "not a finished column store", lambda s, r: (s / "zarr.json").unlink()
+    ),
+    "convert: no folder": Case((*CLIMSIM[:3], "nowhere", *CLIMSIM[4:]), "nowhere is no folder"),
+    "convert: no files": Case(CLIMSIM, "holds no file E3SM-MMF.*.nc"),
+    "convert: another's store": Case((*CLIMSIM[:4], "{store}", *CLIMSIM[5:]), "holds no file E3SM-MMF.*.nc"),
+    "sample: below a file": Case(("data", "sample", "climsim", "{file}/x", "--columns", "4"), "cannot write"),
     "generate: exists": Case(("data", "generate", "out={store}"), "exists already"),
     "generate: below a file": Case(("data", "generate", "out={file}/store"), "cannot write"),
     "evaluate: unknown split": Case((*SCORE, "split=tset"), "has no split 'tset'", code=USAGE),
@@ -252,6 +376,34 @@ CASES = {
         SCORE, "does not fit", weights(lambda w: w.update({first_weight(w): torch.zeros(2, 2)}))
     ),
     "emulator: a weight lacks": Case(SCORE, "does not fit", weights(lambda w: w.pop(first_weight(w)))),
+    "official: no folder": Case(OFFICIAL, "'' is not a folder; name theirs", code=USAGE),
+    "official: a file as folder": Case((*OFFICIAL, NORMS.format("{file}")), "is not a folder", code=USAGE),
+    "official: an empty folder": Case((*OFFICIAL, NORMS.format("{empty}")), "has no input_mean.nc"),
+    "official: a named file lacks": Case(
+        (*OFFICIAL, NORMS.format("{empty}"), "emulator.normalization_inputs=mine_*.nc"), "has no mine_mean.nc"
+    ),
+    "official: not netCDF": Case((*OFFICIAL, NORMS.format("{empty}")), "cannot be read as netCDF", no_netcdf),
+    "official: with features": Case(OFFICIAL[:-1], "add emulator.inputs=raw", code=USAGE),
+    "published: not TorchScript": Case(("evaluate", "{file}", *PUBLISHED), "is not TorchScript"),
+    "published: no variables": Case(
+        ("evaluate", "{run}/net.pt", "data={store}", "out={out}"), "name its variables", foreign(9), USAGE
+    ),
+    "published: unknown variables": Case(
+        ("export", "{run}/net.pt", "data={store}", "out={out}", "variables=v2_hr"), "v2_rh", foreign(9), USAGE
+    ),
+    "published: no store": Case(("evaluate", "{run}/net.pt", "variables=v2_rh"), "add data=STORE", foreign(9), USAGE),
+    "published: another width": Case(("evaluate", "{run}/net.pt", *PUBLISHED), "does not take 89 numbers", foreign(9)),
+    "published: it gives another width": Case(
+        ("export", "{run}/net.pt", *PUBLISHED), "gives (8, 89), expected is (8, 56)", foreign(89)
+    ),
+    "published: a run with variables": Case(("evaluate", "{run}", *PUBLISHED), "says itself what it reads", code=USAGE),
+    "published: not trusted": Case(SCORE, "trust=true on the command line", published_folder),
+    "published: a damaged description": Case((*SCORE, "trust=true"), "'variables_named'", published_folder),
+    "couple: a published network": Case(
+        ("couple", "{run}/net.pt", *PUBLISHED),
+        "gives (8, 89), expected is (8, 56)",
+        lambda s, r: (a_restart(s, r), foreign(89)(s, r)),
+    ),
     "couple: no restarts": Case(COUPLE, "holds no restarts", code=USAGE),
     "couple: no such date": Case((*COUPLE, "start=1999-01-01"), "it has 2000-01-01", a_restart, USAGE),
     "couple: a store of no host": Case((*COUPLE, "timings=false"), "does not say how its host was set", a_restart),
@@ -282,7 +434,8 @@ def refused(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr(sys, "argv", ["subgrid", "--quiet", *words])
     with pytest.raises(SystemExit) as stop:
         main()
-    said = capsys.readouterr().err
+    # a stranger's file is named as such, whatever comes of it
+    said = "".join(line for line in capsys.readouterr().err.splitlines(True) if "loading it executes code" not in line)
     assert said.startswith("subgrid: ") and said.count("\n") == 1, said
     return stop.value.code, said
 

@@ -220,9 +220,9 @@ def test_it_is_scripted_and_converted_to_jax(make):
     assert (np.abs(found - wanted.numpy())[:, live] / spread[live]).max() < 1e-4
 
 
-def test_settings_that_do_not_fit_are_refused():
+def test_settings_that_do_not_fit_are_refused(make):
     with pytest.raises(UsageError, match=r"normalization=official knows the variables alone.*inputs=raw"):
-        EmulatorConfig(normalization="official")
+        make("v2", inputs="relative_humidity")
     with pytest.raises(UsageError, match=r"emulator\.normalization 'offical'; did you mean official"):
         EmulatorConfig(normalization="offical")
     for name in ("prune_inputs", "prune_outputs"):

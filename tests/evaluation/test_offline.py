@@ -15,7 +15,7 @@ from subgrid.base.formats import EVALUATION, read_record
 from subgrid.columns.variables import offsets, variable_set
 from subgrid.emulator import FlatEmulator, load_emulator
 from subgrid.evaluation import EvaluateConfig, evaluate
-from subgrid.evaluation.offline import energy_factors
+from subgrid.evaluation.energy import energy_factors
 from subgrid.physics.constants import SPEEDY as C
 from subgrid.physics.vertical import VerticalGrid
 
@@ -114,7 +114,7 @@ def test_energy_factors_by_hand(plain):
     """A layer of 1000 Pa holds 1000 / 9.81 kg/m2; cp of it for temperature, Lv of it for humidity."""
     emulator = plain["emulator"]
     place = offsets(emulator.variables.targets, 8)
-    factor = energy_factors(emulator.variables, np.zeros((2, 45), np.float32), np.full((2, 8), 1000.0 / 9.81), 44)
+    factor = energy_factors(emulator.variables, np.zeros((2, 45), np.float32), np.full((2, 8), 1000.0 / 9.81))
     np.testing.assert_allclose(factor[:, place["temperature_tendency"]], 1004.64 * 1000.0 / 9.81)
     np.testing.assert_allclose(factor[:, place["specific_humidity_tendency"]], 2.501e6 * 1000.0 / 9.81)
     np.testing.assert_array_equal(factor[:, place["evaporation"]], 2.501e6)
@@ -128,7 +128,7 @@ def test_energy_factors_of_climsim_by_hand():
     place, ours = offsets(variables.targets, 4), offsets(variables.inputs, 4)
     x = np.zeros((1, 9 * 4 + 17), np.float32)
     x[:, ours["state_u"]], x[:, ours["state_v"]] = 3.0, -4.0
-    factor = energy_factors(variables, x, np.full((1, 4), 100.0), 6 * 4 + 8)
+    factor = energy_factors(variables, x, np.full((1, 4), 100.0))
     for name in ("ptend_q0001", "ptend_q0002", "ptend_q0003"):
         np.testing.assert_allclose(factor[:, place[name]], 2.501e8)
     for name in ("ptend_u", "ptend_v"):

@@ -13,7 +13,10 @@ from subgrid.base.formats import BUNDLE, EVALUATION, RUN, write_record
 from subgrid.base.provenance import versions
 from subgrid.columns import ColumnGrid, StoreWriter, variable_set
 from subgrid.columns.store import StoreSpec
+from subgrid.columns.variables import catalogue
 from subgrid.coupling.compare import compare, verdict
+from subgrid.evaluation.baselines import beside
+from subgrid.evaluation.climsim import ABOUT
 from subgrid.physics.vertical import VerticalGrid
 
 LONGITUDES, LATITUDES = 16, 8
@@ -257,4 +260,75 @@ def make_demo(folder: Path, unstable: dict[str, Any] | None = None) -> Path:
         "commands": commands,
     }
     write_json(folder / "summary.json", summary)
+    return folder
+
+
+def literature_scores(members: bool = False) -> dict[str, Any]:
+    """Literature scores as the evaluation writes them: smooth profiles, a dry top, cloud phases that were rebuilt."""
+    rng, sigma = np.random.default_rng(4), np.linspace(0.02, 0.99, 20)
+    known = catalogue("climsim").variables
+    names = [v.name for v in variable_set("v2_rh_mc").targets] + ["ptend_q0002", "ptend_q0003", "ptend_q0002_ramp"]
+    variables: dict[str, Any] = {}
+    for name in names:
+        held = known[name.removesuffix("_ramp")]
+        levels = sigma if held.kind == "profile" else np.ones(1)
+        r2: list[float | None] = list(0.9 - 0.5 * (levels - 0.6) ** 2 - 0.05 * rng.random(levels.size))
+        dry = held.kind == "profile" and "_q" in name
+        if dry:
+            r2[:3] = [None] * 3
+        error = list(3.0 + 2.0 * np.cos(3.0 * levels))
+        entry = {f"{score}_level": error for score in ("mae", "rmse", "bias")}
+        entry |= {score: float(np.mean(error)) for score in ("mae", "rmse", "bias")}
+        entry |= {"r2_level": r2, "r2_guarded_level": r2, "r2_pooled_level": [v and v + 0.05 for v in r2]}
+        entry |= {"r2": None if dry else 0.7, "r2_guarded": 0.7, "r2_pooled": 0.8, "crps": 1.25 if members else None}
+        entry |= {"crps_level": error if members else None, "n_constant_level": [384 * dry] + [0] * (levels.size - 1)}
+        variables[name] = {"kind": held.kind, "long_name": held.long_name, "units": "W/m2", **entry, "columns": 384}
+    return {
+        "about": ABOUT,
+        "columns": 384,
+        "rows_per_column": {"least": 4300, "most": 4380},
+        "days": 365,
+        "levels_sigma": sigma.tolist(),
+        "variables": variables,
+        "rain_edges": list(1e-9 * np.arange(1, 10)),
+        "published": beside(variables),
+    }
+
+
+def literature_sections(confidence: bool = False) -> xr.Dataset:
+    """Zonal and binned means as the evaluation writes them; the southernmost band holds no column."""
+    sigma, latitude = np.linspace(0.02, 0.99, 20), np.arange(-85.0, 90.0, 10.0)
+    wave = np.cos(np.radians(2.0 * latitude))[:, None] * np.sin(np.pi * sigma)
+    found: dict[str, Any] = {}
+    for name, entry in literature_scores()["variables"].items():
+        if entry["kind"] != "profile":
+            continue
+        units = catalogue("climsim").variables[name.removesuffix("_ramp")].units
+        scale = {"K/s": 3e-5, "kg/kg/s": 1e-8, "m/s2": 1e-5}[units]
+        fields = {"truth": scale * wave, "bias": 0.1 * scale * wave**3, "daily_r2": 1.0 - 0.6 * wave**2}
+        if confidence:
+            fields["confidence"] = 1.0 + wave
+        for kind, values in fields.items():
+            values = values.copy()
+            values[0] = np.nan
+            about = {"units": units if kind in ("truth", "bias") else "1", "long_name": entry["long_name"]}
+            found[f"{kind}_{name}"] = (("latitude", "level"), values, about)
+    amount = np.arange(11.0)[:, None] - 3.0
+    found["moistening_truth"] = (("bin", "level"), -1e-8 * amount * sigma**2, {"units": "kg/kg/s"})
+    found["moistening_bias"] = (("bin", "level"), 2e-9 * amount * sigma**2, {"units": "kg/kg/s"})
+    found["rain_rows"] = (("bin",), np.array([400.0] + [100.0] * 10))
+    found["rain_from"] = (("bin",), np.concatenate([[np.nan, 0.0], 1e-9 * np.arange(1, 10)]))
+    return xr.Dataset(found, coords={"latitude": latitude, "sigma": ("level", sigma)})
+
+
+def make_literature(folder: Path, shift: float = 0.0, **changes: Any) -> Path:
+    """An evaluation with ``metrics=climsim``; ``shift`` moves its R2, as another seed would."""
+    place = folder / "evaluation"
+    place.mkdir(parents=True)
+    result = literature_scores()
+    for entry in result["variables"].values():
+        for key in ("r2_guarded_level", "r2_pooled_level"):
+            entry[key] = [v and v + shift for v in entry[key]]
+    write_record(place / "scores.json", EVALUATION, {**scores(), "metrics": {"climsim": result}, **changes})
+    literature_sections().to_zarr(place / "climsim", mode="w", consolidated=False)
     return folder

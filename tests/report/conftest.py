@@ -26,4 +26,4 @@ def page(demo: Path) -> str:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are made but not rasterised, where a test is about the rest of the page."""
-    monkeypatch.setattr("subgrid.report.sections.png", lambda figure, dpi=160: b"\x89PNG")
+    monkeypatch.setattr("subgrid.report.blocks.png", lambda figure, dpi=160: b"\x89PNG")

@@ -101,6 +101,15 @@ def test_a_column_that_does_not_vary():
     assert found.to_dict()["r2_level"][1] is None
 
 
+def test_a_column_that_hardly_varies_beside_the_others_is_left_out():
+    """Numbers of 1e-20 that vary among numbers of 1 say nothing of skill, and would give an R2 of -1e40."""
+    truth, prediction = arrays()
+    truth[:, 3, 1] *= 1e-20
+    found = in_blocks(truth, prediction).result()["profile"]
+    assert found.n_constant_level.tolist() == [0, 1, 0, 0]
+    assert found.r2_level[1] < -1e30 and found.r2_guarded_level[1] > 0.5
+
+
 def test_a_variable_that_varies_nowhere():
     truth, prediction = arrays()
     truth[..., LEVELS] = 3.0

@@ -11,6 +11,12 @@ from subgrid.base.errors import UsageError
 Item = TypeVar("Item")
 
 
+def require_workers(workers: int) -> None:
+    """Refuse a number of workers that is not positive."""
+    if workers < 1:
+        raise UsageError(f"workers={workers} must be positive")
+
+
 def in_threads(work: Callable[[Item], object], items: Iterable[Item], workers: int, done: Callable[[], None]) -> None:
     """Call ``work`` on every item, ``workers`` at a time, and ``done`` (in this thread) after each.
 
@@ -19,8 +25,7 @@ def in_threads(work: Callable[[Item], object], items: Iterable[Item], workers: i
     Raises:
         UsageError: ``workers`` is not positive.
     """
-    if workers < 1:
-        raise UsageError(f"workers={workers} must be positive")
+    require_workers(workers)
     running: set[Future[object]] = set()
 
     def collect(finished: Iterable[Future[object]]) -> None:

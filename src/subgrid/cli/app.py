@@ -79,12 +79,12 @@ def evaluate(run: Run, words: Words = None, as_json: Json = False) -> None:
     from subgrid.cli.verbs import evaluate_settings, results_of, store_of
     from subgrid.evaluation.metrics import METRICS
     from subgrid.evaluation.offline import EvaluateConfig
-    from subgrid.evaluation.offline import evaluate as score
+    from subgrid.evaluation.offline import evaluate as evaluate_run
 
     settings = evaluate_settings(words or [])
     out = results_of(run, settings.pop("out"), "evaluation")
     settings["data"] = store_of(run, settings["data"])
-    scores = score(EvaluateConfig(emulator=run, **settings), out)
+    scores = evaluate_run(EvaluateConfig(emulator=run, **settings), out)
     lines = [f"{'R2 on ' + scores['split']:32s} " + " ".join(f"{m:>8s}" for m in scores["models"])]
     for name in scores["variables"]:
         values = [scores["models"][m][name]["r2"] for m in scores["models"]]
@@ -92,6 +92,53 @@ def evaluate(run: Run, words: Words = None, as_json: Json = False) -> None:
     for name, result in scores["metrics"].items():
         lines += METRICS[name].lines(name, result)
     say(scores, as_json, lines)
+
+
+@app.command()
+def predict(
+    run: Run,
+    test: Annotated[str, typer.Argument(help="the competition's test file, CSV or parquet")],
+    out: Annotated[str, typer.Option(help="the submission to write, .csv or .parquet")],
+    weights: Annotated[str, typer.Option(help="its sample submission, for the weights and the rows")] = "",
+    grid: Annotated[str, typer.Option(help="ClimSim's grid file, for published TorchScript")] = "",
+    fill: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of an input that the file does not have")] = None,
+    variables: Annotated[str, typer.Option(help="what published TorchScript reads")] = "",
+    trust: Annotated[bool, typer.Option(help="load the TorchScript of a folder")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a submission to the LEAP/ClimSim competition; given a part of its training file, score it as well.
+
+    Example: subgrid predict run test.csv --out submission.parquet --weights sample_submission.csv
+    """
+    from subgrid.cli.verbs import filled
+    from subgrid.evaluation.metrics import plain_lines
+    from subgrid.evaluation.submission import SubmissionConfig, write_submission
+
+    config = SubmissionConfig(run, test, weights, grid, filled(fill or []), variables, trust)
+    told = write_submission(config, out)
+    lines = [f"{told['path']}: {told['rows']} rows, weights of {told['weights']} ({told['zero_weights']} are zero)"]
+    for name, result in told.get("metrics", {}).items():
+        lines += plain_lines(name, result)
+    say(told, as_json, lines)
+
+
+@app.command()
+def score(
+    submission: Annotated[str, typer.Argument(help="prediction x weight, CSV or parquet")],
+    truth: Annotated[str, typer.Argument(help="a part of the training file, or a solution, of the same rows")],
+    weights: Annotated[str, typer.Option(help="the sample submission that gave the weights")] = "",
+    as_json: Json = False,
+) -> None:
+    """Score a submission to the LEAP/ClimSim competition, whoever made it, where the truth is known.
+
+    Example: subgrid score submission.parquet train_part.parquet --weights sample_submission.csv
+    """
+    from subgrid.evaluation.metrics import plain_lines
+    from subgrid.evaluation.solution import score_submission
+
+    told = score_submission(submission, truth, weights)
+    lines = [f"{submission}: {told['rows']} rows, {told['zero_weights']} outputs of weight 0"]
+    say(told, as_json, lines + plain_lines("kaggle", told["metrics"]["kaggle"]))
 
 
 @app.command()
@@ -144,6 +191,10 @@ def export(run: Run, words: Words = None, as_json: Json = False) -> None:
 def report(
     folder: Annotated[str, typer.Argument(help="a demo folder or a folder with results")],
     out: Annotated[str | None, typer.Option(help="where to write the page")] = None,
+    seeds: Annotated[
+        list[str] | None,
+        typer.Option(help="folder of the same network from another seed, for bands (repeat for each)"),
+    ] = None,
 ) -> None:
     """Turn results into one self-contained HTML page.
 
@@ -151,7 +202,7 @@ def report(
     """
     from subgrid.report import write_report
 
-    print(write_report(Path(folder), Path(out) if out else None))
+    print(write_report(Path(folder), Path(out) if out else None, [Path(seed) for seed in seeds or []]))
 
 
 @app.command()

@@ -159,7 +159,7 @@ def couple_settings(words: list[str]) -> dict[str, Any]:
     settings = compose(CoupleWords, words, groups={"emulator": {"as_trained": {}}}, open_groups=["emulator"])
     changes = settings.pop("emulator")
     changes.pop("name")
-    return {**settings, "constraints": changes}
+    return {**_typed(CoupleWords, settings), "constraints": changes}
 
 
 def evaluate_settings(words: list[str]) -> dict[str, Any]:
@@ -168,14 +168,32 @@ def evaluate_settings(words: list[str]) -> dict[str, Any]:
 
     # A comma list, which Hydra's grammar keeps for sweeps, as one text.
     quoted = [re.sub(r"^metrics=([\w ]+(?:,[\w ]+)+)$", r"metrics='\1'", word) for word in words]
-    settings = compose(EvaluateWords, quoted)
+    settings = _typed(EvaluateWords, compose(EvaluateWords, quoted))
     chosen(settings["metrics"])
     return settings
 
 
 def export_settings(words: list[str]) -> dict[str, Any]:
     """Words of ``subgrid export``."""
-    return compose(ExportWords, words)
+    return _typed(ExportWords, compose(ExportWords, words))
+
+
+def _typed(words: type, settings: dict[str, Any]) -> dict[str, Any]:
+    """``settings`` with values of the types that ``words`` declare: text must not count as the truth value true."""
+    built: Any = build(words, settings)
+    return {name: getattr(built, name) for name in settings}
+
+
+def filled(words: list[str]) -> dict[str, float]:
+    """``NAME=VALUE`` words -> values by name; :class:`UsageError` for another form."""
+    found = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError as error:
+            raise UsageError(f"--fill {word}: write NAME=VALUE, as in cam_in_SNOWHICE=0") from error
+    return found
 
 
 def results_of(run: str, given: str, name: str) -> str:

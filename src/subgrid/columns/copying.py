@@ -22,7 +22,7 @@ from subgrid.base.files import (
 )
 from subgrid.base.places import MissingError, Place, RemotePath, file_sizes, place
 from subgrid.base.progress import Progress
-from subgrid.base.threads import in_threads
+from subgrid.base.threads import in_threads, require_workers
 from subgrid.columns.store import open_store
 
 logger = logging.getLogger("subgrid")
@@ -52,6 +52,7 @@ def copy_store(
         SubgridError: ``source`` is not a finished store, ``target`` holds something else, a place cannot be read or
             written, or a file differs from its source.
     """
+    require_workers(workers)
     source, target = place(source), place(target)
     if str(source).rstrip("/") == str(target).rstrip("/"):
         raise UsageError(f"{source} is both source and target of the copy")

@@ -27,17 +27,17 @@ class ChannelStatistics:
         return cls(0, zeros, zeros.copy(), np.full(channels, np.inf), np.full(channels, -np.inf))
 
     @classmethod
-    def of(cls, block: NDArray[Any], axis: int = 0) -> ChannelStatistics:
-        """Two-pass statistics of one block, (rows, channel); with ``axis=1``, (channel, rows)."""
-        if not block.shape[axis]:
-            return cls.empty(block.shape[1 - axis])
+    def of(cls, block: NDArray[Any]) -> ChannelStatistics:
+        """Two-pass statistics of one block, (rows, channel)."""
+        if not len(block):
+            return cls.empty(block.shape[1])
         values = block.astype(np.float64)
-        mean = values.mean(axis=axis)
-        low, high = (np.asarray(extreme(axis=axis), np.float64) for extreme in (block.min, block.max))
+        mean = values.mean(axis=0)
+        low, high = (np.asarray(extreme(axis=0), np.float64) for extreme in (block.min, block.max))
         # In place: a block has tens of megabytes, and fresh memory for each step costs more than the arithmetic.
-        values -= np.expand_dims(mean, axis)
-        m2 = np.square(values, out=values).sum(axis=axis)
-        return cls(block.shape[axis], mean, m2, low, high)
+        values -= mean
+        m2 = np.square(values, out=values).sum(axis=0)
+        return cls(len(block), mean, m2, low, high)
 
     def merge(self, other: ChannelStatistics) -> ChannelStatistics:
         """Statistics of this block's rows followed by the other's."""

@@ -395,12 +395,16 @@ class StoreWriter:
             state.update({f"split/{name}/{k}": v for k, v in split.state().items()})
         write_arrays(self._checkpoint_file, state)
 
-    def finish(self) -> ColumnStore:
-        """Write the metadata, rename the store into place and open it."""
+    def finish(self, **learnt: Any) -> ColumnStore:
+        """Write the metadata, rename the store into place and open it.
+
+        ``learnt`` (JSON-able) joins the provenance: what only the rows themselves could tell.
+        """
         with writable(self.folder):
             for split in self.splits.values():
                 split.finish()
-        return finish_store(self.path, self.spec, self.splits, (self._checkpoint_file.name, SETTINGS_FILE))
+        spec = replace(self.spec, provenance={**self.spec.provenance, **learnt})
+        return finish_store(self.path, spec, self.splits, (self._checkpoint_file.name, SETTINGS_FILE))
 
 
 class Split:
@@ -645,7 +649,8 @@ class ColumnStore:
         missing = [name for name in wanted if name not in held]
         if missing:
             raise UsageError(
-                f"{self.path} does not hold variable set '{variables.name}': it lacks {', '.join(missing)}"
+                f"{self.path} does not hold variable set '{variables.name}': it lacks {', '.join(missing)}; use a "
+                "store that was made for this set"
             )
 
     def variable_set(self, name: str) -> VariableSet:
@@ -722,7 +727,8 @@ def _zarr_json(folder: Place) -> dict[str, Any]:
             raise MissingError(str(path))
         meta = read_json(path)
     except MissingError as error:
-        raise SubgridError(f"{folder} is not a finished column store (it has no zarr.json)") from error
+        why = "it has no zarr.json" if isinstance(folder, Path) else str(error)
+        raise SubgridError(f"{folder} is not a finished column store ({why})") from error
     if not isinstance(meta, dict) or not isinstance(meta.get("attributes", {}), dict):
         raise SubgridError(f"{path}: damaged description; make the store again")
     return meta

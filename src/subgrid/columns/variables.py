@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, Literal
@@ -267,6 +268,7 @@ class Catalogue:
         return [self.variables[n] for n in names]
 
 
+@cache
 def catalogue(name: str) -> Catalogue:
     """The catalogue of ``catalogues/<name>.yaml``; raises :class:`SubgridError` if there is none."""
     file = resources.files("subgrid.columns") / "catalogues" / f"{name}.yaml"

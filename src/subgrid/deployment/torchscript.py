@@ -26,6 +26,8 @@ from subgrid.emulator.flat import TILE, FlatEmulator, whole_tiles
 
 #: Batch sizes at which an export is checked, as hosts chunk their columns.
 BATCHES = (1, 7, 384)
+#: Splits on whose columns it is checked, the first one that the store has.
+SPLITS = ("test", "scoring", "validation", "train")
 #: Largest difference, in spreads of each output, allowed at another batch size than the traced one.
 TOLERANCE = 1e-5
 
@@ -118,7 +120,7 @@ def export(
 
     Args:
         run: run folder, emulator folder, or a published network's TorchScript file.
-        data: a store whose test columns the export is checked on.
+        data: a store on whose test columns the export is checked (else on those of scoring, validation or train).
         out: folder to write.
         variables: what a TorchScript file reads; empty for folders.
         trust: load the TorchScript file of a folder that holds a published network.
@@ -130,8 +132,8 @@ def export(
     out = Path(out)
     require_emulator(run)
     store = open_store(data)
+    split = store[next((name for name in SPLITS if name in store.split_names), SPLITS[0])]
     emulator = load_for_store(run, store, variables, trust)
-    split = store["test"]
     if store.grid.levels != emulator.levels:
         raise SubgridError(
             f"{data} has {store.grid.levels} levels, the emulator {emulator.levels}: check it on a store with "
@@ -161,6 +163,7 @@ def export(
             "max_relative_difference": largest,
             "same_batch": found.pop("same_batch"),
             "batches": found,
+            "split": split.name,
             "file": "model.pt",
             "bytes": (out / "model.pt").stat().st_size,
             "n_in": contract["n_in"],

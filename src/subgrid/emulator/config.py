@@ -103,11 +103,6 @@ class EmulatorConfig:
                 "emulator.normalization=official transforms cloud before the three representations of recipe "
                 "multirepresentation, which are of the raw inputs: use emulator.normalization=computed"
             )
-        if self.normalization == "official" and self.inputs != "raw":
-            raise UsageError(
-                f"emulator.normalization=official knows the variables alone, not emulator.inputs={self.inputs}: add "
-                "emulator.inputs=raw"
-            )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import zipfile
 from pathlib import Path
 from typing import cast
 
@@ -123,6 +124,7 @@ def load_published(
 
 def _read(path: Path) -> tuple[torch.jit.ScriptModule, list[str] | None]:
     """The module on the CPU, and the labels of its inputs if this package exported it."""
+    _require_torchscript(path)
     logger.warning("%s is TorchScript: loading it executes code from the file; load only what you trust", path)
     extra = {"contract.json": ""}
     try:
@@ -131,9 +133,22 @@ def _read(path: Path) -> tuple[torch.jit.ScriptModule, list[str] | None]:
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise SubgridError(
-            f"{path} is not TorchScript that this machine can load ({reason}): save it with torch.jit.script(...).save"
+            f"{path} is TorchScript that this machine cannot load ({reason}): save it again with its torch.jit.script"
+            "(...).save, on the CPU"
         ) from error
     return module.eval(), labels
+
+
+def _require_torchscript(path: Path) -> None:
+    """Refuse other files before anything of them is executed: TorchScript is a ZIP archive that holds code."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any("/code/" in name for name in archive.namelist()):
+                return
+        reason = "it holds no code: weights alone, such as torch.save writes, are no network"
+    except (OSError, zipfile.BadZipFile) as error:
+        reason = str(error)
+    raise SubgridError(f"{path} is not TorchScript ({reason}): save the network with torch.jit.script(...).save")
 
 
 def _order(variables: VariableSet, levels: int, ours: list[str] | None) -> Tensor:

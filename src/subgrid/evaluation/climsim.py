@@ -14,10 +14,11 @@ from subgrid.base.errors import SubgridError
 from subgrid.base.files import make_folder, partial_path, replace_folder
 from subgrid.base.progress import Progress
 from subgrid.columns.store import ColumnStore, Split
-from subgrid.columns.variables import Variable, catalogue, offsets
+from subgrid.columns.variables import Variable, VariableSet, catalogue, offsets, profiles
 from subgrid.emulator.base import ColumnEmulator
 from subgrid.evaluation import baselines
 from subgrid.evaluation.cloud_phases import cloud_phases
+from subgrid.evaluation.confidence import Confidence, confidence_of
 from subgrid.evaluation.energy import air_mass, energy_factors, has_wind
 from subgrid.evaluation.floors import Predictor
 from subgrid.evaluation.predict import emulator_predictor
@@ -26,6 +27,8 @@ from subgrid.scores.climsim import ColumnScores
 from subgrid.scores.groups import DailyScores, GroupMeans, band_centres, latitude_band, rain_bin, rain_edges
 
 Floats = NDArray[np.float64]
+#: Dimensions, values and attributes by name.
+Fields = dict[str, tuple[tuple[str, ...], Floats, dict[str, str]]]
 #: The folder of sections, beside ``scores.json``.
 FOLDER = "climsim"
 RAIN, MOISTENING = "cam_out_PRECC", "specific_humidity_tendency"
@@ -36,7 +39,7 @@ ABOUT = {
     "(the published code weighs each with its own tendencies, or with normalised winds)",
     "r2": "1 - sum_t e^2 / sum_t (y - mean_t y)^2 of each column, as published; no value (--) where a column does not "
     "vary",
-    "r2_guarded": "r2 without the columns that do not vary (n_constant_level)",
+    "r2_guarded": "r2 without the columns that do not vary, or less than 1e-5 of the others (n_constant_level)",
     "r2_pooled": "1 - sum e^2 / sum (y - mean y)^2 over columns and times (and levels) together",
 }
 
@@ -51,6 +54,7 @@ class _Rows:
     weight: Floats
     column: NDArray[np.int32]
     time: NDArray[np.int64]
+    confidence: Floats | None  # (n, channel) of a network that gives one
 
     @property
     def mean(self) -> Floats:
@@ -61,18 +65,20 @@ class _Rows:
 class _Reader:
     """Reads a split and predicts it, block by block."""
 
-    def __init__(self, emulator: ColumnEmulator, store: ColumnStore, split: Split, predict: Predictor) -> None:
-        self.variables, self.grid, self.split, self.predict = emulator.variables, store.grid, split, predict
-        self.phases = cloud_phases(emulator.variables, store, split)
-        self.scored: tuple[Variable, ...] = (
-            *emulator.variables.targets,
-            *(self.phases.variables if self.phases else ()),
-        )
-        self.area = store.grid.area / store.grid.area.mean()
-        windy = any(v.energy == "wind" for v in emulator.variables.targets)
-        known = catalogue("climsim").variables
-        self.wind = (known["state_u"], known["state_v"]) if windy and not has_wind(emulator.variables) else ()
+    def __init__(
+        self, variables: VariableSet, predict: Predictor, split: Split, confidence: Confidence | None = None
+    ) -> None:
+        self.variables, self.grid, self.split, self.predict = variables, split.store.grid, split, predict
+        self.phases = cloud_phases(variables, split)
+        self.scored: tuple[Variable, ...] = (*variables.targets, *(self.phases.variables if self.phases else ()))
+        self.area = self.grid.area / self.grid.area.mean()
+        windy = any(v.energy == "wind" for v in variables.targets)
+        self.wind: tuple[Variable, ...] = ()
+        if windy and not has_wind(variables):
+            known = catalogue("climsim").variables
+            self.wind = (known["state_u"], known["state_v"])
         split.selection(self.wind)
+        self.confidence = confidence
 
     @property
     def place(self) -> dict[str, slice]:
@@ -94,7 +100,8 @@ class _Reader:
         column = self.split.read("column", block)
         factor *= self.area[column][:, None]
         weight = self.split.read("weight", block).astype(np.float64)
-        return _Rows(prediction, truth, factor, weight, column, self.split.read("time", block))
+        sure = None if self.confidence is None else self.confidence.predict(x)
+        return _Rows(prediction, truth, factor, weight, column, self.split.read("time", block), sure)
 
     def _speed(self, block: int) -> Floats | None:
         if not self.wind:
@@ -125,6 +132,8 @@ class _Sums:
         bands = band_centres().size
         self.truth, self.bias = (GroupMeans(bands, self.channels.size) for _ in range(2))
         self.daily = DailyScores(bands, self.channels.size)
+        sure = reader.confidence
+        self.confidence = None if sure is None else GroupMeans(bands, sure.width)
         moistening = next((v for v in reader.variables.targets if v.quantity == MOISTENING), None)
         self.edges = edges if moistening is not None else None
         if self.edges is not None and moistening is not None:
@@ -134,12 +143,14 @@ class _Sums:
     def update(self, rows: _Rows) -> None:
         """Add a block."""
         self.columns.update(rows.prediction * rows.factor, rows.truth * rows.factor, rows.column)
-        prediction, truth = rows.mean[:, self.channels], rows.truth[:, self.channels]
+        prediction, truth = (np.take(a, self.channels, axis=1) for a in (rows.mean, rows.truth))
         band = self.band[rows.column]
         self.truth.update(truth, rows.weight, band)
         with np.errstate(invalid="ignore", over="ignore"):
             self.bias.update(prediction - truth, rows.weight, band)
         self.daily.update(prediction, truth, rows.weight, band, rows.time)
+        if self.confidence is not None and rows.confidence is not None:
+            self.confidence.update(rows.confidence, rows.weight, band)
         if self.edges is not None:
             group = rain_bin(rows.truth[:, self.rain], self.edges)
             equal, wetter = np.ones(len(group)), rows.truth[:, self.moistening]
@@ -148,29 +159,39 @@ class _Sums:
 
 
 def climsim_metrics(emulator: ColumnEmulator, store: ColumnStore, split: Split, out: Path) -> dict[str, Any]:
-    """The published scores of ``emulator`` on ``split``, and beside them those that cannot be undefined.
+    """The published scores of ``emulator`` on ``split``, see :func:`score`; where it gives a confidence, that too."""
+    del store
+    return score(emulator.variables, emulator_predictor(emulator), split, out, confidence_of(emulator))
+
+
+def score(
+    variables: VariableSet, predict: Predictor, split: Split, out: Path, confidence: Confidence | None = None
+) -> dict[str, Any]:
+    """The published scores of a prediction, and beside them those that cannot be undefined.
 
     Written below ``out``: ``climsim``, a Zarr group with the true zonal mean, bias and R2 of daily means of each
-    profile in bands of 10 degrees, and the moistening and its bias by amount of rain (no rain, then ten bins of equal numbers
-    of rows).
+    profile in bands of 10 degrees, the zonal mean of a network's confidence, and the moistening and its bias by amount
+    of rain (no rain, then ten bins of equal numbers of rows).
+
+    Args:
+        variables: what is read and predicted.
+        predict: raw SI columns (n, n_in) to (n, channel), or to members (members, n, channel).
+        split: the rows.
+        out: folder.
+        confidence: of a network that says how sure it is.
 
     Returns:
         ``variables`` (scores of each target in W/m2 times area / mean(area); of cloud liquid and ice too, against the
         true tendencies and, as ``*_ramp``, against truth that went through the same ramp), ``published`` (the run
-        beside the six published networks), ``about`` (what the scores are) and the number of rows and days.
+        beside the six published networks), ``about`` (what the scores are) and the number of columns, rows and days.
 
     Raises:
         SubgridError: the split is empty.
         UsageError: the store lacks a variable.
     """
-    return score(_Reader(emulator, store, split, emulator_predictor(emulator)), out)
-
-
-def score(reader: _Reader, out: Path) -> dict[str, Any]:
-    """Scores of whatever ``reader`` predicts, see :func:`climsim_metrics`."""
-    split = reader.split
     if not split.samples:
         raise SubgridError(f"{split.folder} holds no samples to score")
+    reader = _Reader(variables, predict, split, confidence)
     rain = reader.rain()
     sums = _Sums(reader, None if rain is None else rain_edges(rain))
     del rain
@@ -208,32 +229,53 @@ def _described(reader: _Reader, sums: _Sums) -> dict[str, Any]:
 
 def _write(path: Path, reader: _Reader, sums: _Sums) -> None:
     """The sections, in place of older ones."""
-    levels, found = reader.grid.levels, {}
-    for kind, values in (("truth", sums.truth.mean()), ("bias", sums.bias.mean()), ("daily_r2", sums.daily.r2())):
-        for k, v in enumerate(sums.profiles):
-            units = {"units": "1" if kind == "daily_r2" else v.units, "long_name": v.long_name}
-            found[f"{kind}_{v.name}"] = (("latitude", "level"), values[:, k * levels : (k + 1) * levels], units)
-    if sums.edges is not None:
-        units = {"units": "kg/kg/s"}
-        found["moistening_truth"] = (("bin", "level"), sums.wet_truth.mean(), units)
-        found["moistening_bias"] = (("bin", "level"), sums.wet_bias.mean(), units)
-        found["rain_rows"] = (("bin",), sums.wet_truth.weight, {"units": "1"})
-        found["rain_from"] = (("bin",), np.concatenate([[np.nan, 0.0], sums.edges]), {"units": "m/s"})
     sigma = np.asarray(reader.grid.vertical.sigma_levels)
-    dataset = xr.Dataset(found, coords={"latitude": band_centres(), "sigma": ("level", sigma)})
+    fields = {**_zonal(reader, sums), **_by_rain(sums)}
+    dataset = xr.Dataset(fields, coords={"latitude": band_centres(), "sigma": ("level", sigma)})
     beside = partial_path(path)
     make_folder(beside.parent)
     dataset.to_zarr(beside, mode="w", consolidated=False)
     replace_folder(beside, path)
 
 
+def _zonal(reader: _Reader, sums: _Sums) -> Fields:
+    """Fields on (latitude, level)."""
+    levels = reader.grid.levels
+    found: Fields = {}
+
+    def add(kind: str, variables: list[Variable], values: Floats, units: str = "") -> None:
+        for k, v in enumerate(variables):
+            about = {"units": units or v.units, "long_name": v.long_name}
+            found[f"{kind}_{v.name}"] = (("latitude", "level"), values[:, k * levels : (k + 1) * levels], about)
+
+    add("truth", sums.profiles, sums.truth.mean())
+    add("bias", sums.profiles, sums.bias.mean())
+    add("daily_r2", sums.profiles, sums.daily.r2(), "1")
+    if sums.confidence is not None and reader.confidence is not None:
+        add("confidence", profiles(reader.confidence.variables), sums.confidence.mean(), "1")
+    return found
+
+
+def _by_rain(sums: _Sums) -> Fields:
+    """Moistening on (bin, level)."""
+    if sums.edges is None:
+        return {}
+    units = {"units": "kg/kg/s"}
+    return {
+        "moistening_truth": (("bin", "level"), sums.wet_truth.mean(), units),
+        "moistening_bias": (("bin", "level"), sums.wet_bias.mean(), units),
+        "rain_rows": (("bin",), sums.wet_truth.weight, {"units": "1"}),
+        "rain_from": (("bin",), np.concatenate([[np.nan, 0.0], sums.edges]), {"units": "m/s"}),
+    }
+
+
 def climsim_lines(name: str, result: dict[str, Any]) -> list[str]:
     """What a terminal shows: the run's scores, then the published tables with the run's row."""
     heads = ("MAE", "RMSE", "bias", "R2", "guarded", "pooled")
-    found = [f"{name + ' (W/m2)':24s}" + "".join(f"{head:>10s}" for head in heads) + "  constant columns"]
+    found = [f"{name + ' (W/m2)':24s}" + "".join(f"{head:>11s}" for head in heads) + "  constant columns"]
     for variable, entry in result["variables"].items():
         values = [entry[key] for key in ("mae", "rmse", "bias", "r2", "r2_guarded", "r2_pooled")]
-        cells = "".join(f"{'--':>10s}" if v is None else f"{v:10.4g}" for v in values)
+        cells = "".join(f"{'--':>11s}" if v is None else f"{v:11.4g}" for v in values)
         most = max(entry["n_constant_level"])
         found.append(f"{variable:24s}{cells}  {most} of {entry['columns']}" + (" at worst" if most else ""))
     table = result["published"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from subgrid.columns.store import ColumnStore, Split
+from subgrid.columns.store import Split
 from subgrid.columns.variables import Variable, VariableSet, catalogue, quantities
 from subgrid.physics.moisture import partitioned_tendencies
 
@@ -67,9 +67,9 @@ class CloudPhases:
         return np.concatenate(predicted * 2, axis=-1), np.concatenate([true, *rebuilt(truth)], axis=1)
 
 
-def cloud_phases(variables: VariableSet, store: ColumnStore, split: Split) -> CloudPhases | None:
+def cloud_phases(variables: VariableSet, split: Split) -> CloudPhases | None:
     """For an emulator of total cloud water, if the store holds the phases; None otherwise."""
     predicted = {v.quantity for v in variables.targets}
-    held = {v.name for group in store.spec.arrays.values() for v in group}
+    held = {v.name for group in split.store.spec.arrays.values() for v in group}
     wanted = {"temperature_tendency", "cloud_water_tendency"} <= predicted
     return CloudPhases(variables, split) if wanted and held.issuperset((*_STATE, *PHASES)) else None

@@ -102,12 +102,13 @@ def kaggle_metrics(emulator: ColumnEmulator, store: ColumnStore, split: Split, o
 
 
 def described(r2: NDArray[np.float64], weight: NDArray[Any], levels: int) -> dict[str, Any]:
-    """The two means and the R2 of each output by variable (None where it is not finite)."""
+    """The two means and the R2 of each output by variable; None where one is not finite, which JSON cannot hold."""
     by_name = {
         name: [float(v) if np.isfinite(v) else None for v in r2[part]]
         for name, part in offsets(TARGETS.values(), levels).items()
     }
-    return {**competition_scores(r2, weight.astype(np.float64)), "r2": by_name}
+    means = competition_scores(r2, weight.astype(np.float64))
+    return {**{name: v if np.isfinite(v) else None for name, v in means.items()}, "r2": by_name}
 
 
 def _state_variables() -> tuple[Variable, ...]:

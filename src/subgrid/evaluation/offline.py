@@ -26,7 +26,7 @@ from subgrid.evaluation.energy import air_mass, energy_factors
 from subgrid.evaluation.floors import Predictor, mean_predictor, ridge_predictor
 from subgrid.evaluation.metrics import METRICS, STANDARD, chosen
 from subgrid.evaluation.predict import emulator_predictor
-from subgrid.evaluation.sections import SectionSums
+from subgrid.evaluation.sections import SectionSums, zonal_rows
 from subgrid.scores.pointwise import PointwiseScores, channel_weights
 
 logger = logging.getLogger("subgrid")
@@ -99,6 +99,7 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
     out, further = Path(out), chosen(config.metrics)
     require_emulator(config.emulator)
     store = open_store(config.data)
+    split = store[config.split]  # before the work, and before a stranger's file executes
     emulator = load_for_store(config.emulator, store, config.variables, config.trust)
     store.require(emulator.variables)
     if store.grid.levels != emulator.levels:
@@ -106,7 +107,6 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
             f"{config.data} has {store.grid.levels} levels, the emulator {emulator.levels}: evaluate it on a "
             "store with its own levels"
         )
-    split = store[config.split]
     with only_writer(out), log_file(out, "evaluate"):
         predictors = _predictors(emulator, store)
         scored, sections = _score(emulator, store, split, predictors)
@@ -154,9 +154,9 @@ def _score(
 ) -> tuple[dict[str, _Scored], SectionSums]:
     scored = {name: _Scored(emulator) for name in predictors}
     inputs, targets = emulator.variables.inputs, emulator.variables.targets
-    rows, row_of = np.unique(store.grid.latitude.round(6), return_inverse=True)
+    latitudes, row_of = zonal_rows(store.grid)
     channels = sum(v.width(store.grid.levels) for v in targets)
-    sections = SectionSums(len(rows), channels)
+    sections = SectionSums(len(latitudes), channels)
     with Progress("evaluate", split.blocks, "blocks") as bar:
         for block in range(split.blocks):
             x = split.read_variables(inputs, block)
@@ -185,7 +185,7 @@ def _write_sections(path: Path, emulator: ColumnEmulator, store: ColumnStore, se
     dataset = xr.Dataset(
         found,
         coords={
-            "latitude": np.unique(store.grid.latitude.round(6)),
+            "latitude": zonal_rows(store.grid)[0],
             "sigma": ("level", np.asarray(store.grid.vertical.sigma_levels)),
         },
     )

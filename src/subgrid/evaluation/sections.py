@@ -5,6 +5,22 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from subgrid.columns.grid import ColumnGrid
+from subgrid.scores.groups import band_centres, latitude_band
+
+
+def zonal_rows(grid: ColumnGrid) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Latitudes of the rows of a section, degrees, (row,), and the row of each column, (column,).
+
+    The rows of a regular grid are its own; on any other, where hardly two columns share a latitude, they are those
+    bands of 10 degrees that have columns.
+    """
+    if grid.shape is not None:
+        latitudes, row = np.unique(grid.latitude.round(6), return_inverse=True)
+        return latitudes, row
+    present, row = np.unique(latitude_band(grid.latitude), return_inverse=True)
+    return band_centres()[present], row
+
 
 class SectionSums:
     """Weighted sums per latitude row of truth, its square, the error and its square; (row, channel) float64."""

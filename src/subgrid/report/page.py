@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 
 from subgrid.base.files import only_writer, write_text
+from subgrid.report.blocks import Drawing
 from subgrid.report.facts import cards, facts, title
 from subgrid.report.results import Results, read_results
-from subgrid.report.sections import Drawing, sections
+from subgrid.report.sections import sections
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -36,12 +38,13 @@ def render(results: Results) -> str:
     )
 
 
-def write_report(folder: Path | str, out: Path | str | None = None) -> Path:
+def write_report(folder: Path | str, out: Path | str | None = None, seeds: Sequence[Path | str] = ()) -> Path:
     """Write a page about everything that ``folder`` holds.
 
     Args:
         folder: a demo folder, or the folder of one run, evaluation, coupled run or export.
         out: the file to write, or a folder for ``report.html``; ``folder`` by default.
+        seeds: folders of runs or evaluations of the same network from other seeds: bands around its R2 profiles.
 
     Returns:
         The file written.
@@ -50,7 +53,7 @@ def write_report(folder: Path | str, out: Path | str | None = None) -> Path:
         SubgridError: nothing to report, a damaged result, or ``out`` cannot be written.
     """
     folder = Path(folder)
-    results = read_results(folder)
+    results = read_results(folder, [Path(seed) for seed in seeds])
     target = Path(out) if out is not None else folder
     if target.is_dir():
         target = target / "report.html"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from subgrid.base.formats import BUNDLE, COUPLED, EVALUATION, RUN, read_record
 from subgrid.base.places import Place
 from subgrid.base.places import place as place_of
 from subgrid.columns.store import ColumnStore, open_store
+from subgrid.evaluation.seeds import seed_bands
 from subgrid.hosts.climate import open_climate
 from subgrid.report.geography import Land, land_of
 
@@ -32,6 +34,8 @@ class Results:
         land: where its land is.
         config, training, provenance: of the training run.
         scores, sections: of the offline evaluation.
+        literature: zonal means and bias by rain of its literature scores.
+        seeds: literature scores of this and of other seeds, by level; see :func:`subgrid.evaluation.seeds.seed_bands`.
         coupled, comparison: of the coupled run.
         export: report of the TorchScript export.
         summary: of the whole demo.
@@ -45,6 +49,8 @@ class Results:
     provenance: Record | None = None
     scores: Record | None = None
     sections: xr.Dataset | None = None
+    literature: xr.Dataset | None = None
+    seeds: Record | None = None
     coupled: Record | None = None
     comparison: xr.Dataset | None = None
     export: Record | None = None
@@ -57,11 +63,15 @@ class Results:
         return all(part is None for part in held)
 
 
-def read_results(folder: Path) -> Results:
+def read_results(folder: Path, seeds: Sequence[Path] = ()) -> Results:
     """Everything that ``folder`` holds: a demo folder, or the folder of one run, evaluation, coupled run or export.
 
+    Args:
+        folder: to read.
+        seeds: folders of runs or evaluations of the same network from other seeds.
+
     Raises:
-        SubgridError: a file is damaged, or there is nothing to report.
+        SubgridError: a file is damaged, there is nothing to report, or a seed's scores do not fit.
     """
     if not folder.is_dir():
         raise SubgridError(f"{folder} is not a folder: nothing to report; name a folder of results")
@@ -83,6 +93,8 @@ def read_results(folder: Path) -> Results:
         provenance=_optional(run / "provenance.json") if run else None,
         scores=scores,
         sections=_dataset(evaluation / "sections") if evaluation else None,
+        literature=_dataset(evaluation / "climsim") if evaluation else None,
+        seeds=_bands(evaluation, seeds) if seeds else None,
         coupled=read_json(coupled / "metrics.json") if coupled else None,
         comparison=_dataset(coupled / "comparison") if coupled else None,
         export=read_record(exported / "report.json", BUNDLE) if exported else None,
@@ -103,6 +115,18 @@ def _place(folder: Path, name: str, file: str, key: str) -> Path | None:
             if isinstance(content, dict) and key in content:
                 return place
     return None
+
+
+def _bands(own: Path | None, seeds: Sequence[Path]) -> Record:
+    """Bands over the evaluation ``own`` and those of the folders ``seeds``."""
+    found = [own, *(_place(seed, "evaluation", "scores.json", "models") for seed in seeds)]
+    missing = [str(folder) for folder, place in zip(["the folder itself", *seeds], found, strict=True) if place is None]
+    if missing:
+        raise SubgridError(
+            f"bands over seeds need an evaluation in each folder; there is none in {', '.join(missing)}: run "
+            "subgrid evaluate RUN metrics=climsim"
+        )
+    return seed_bands({str(place): read_record(place / "scores.json", EVALUATION) for place in found if place})
 
 
 def _optional(path: Path, kind: str = "") -> Record | None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from subgrid.base.errors import SubgridError
 from subgrid.report import offline, online, training
+from subgrid.report.blocks import Drawing, Section, Table, drawing
+from subgrid.report.literature_section import literature_section
 from subgrid.report.results import Record, Results
-from subgrid.report.style import NARROW, PIXELS_PER_INCH, png
 from subgrid.report.words import (
     NOTHING,
     count,
@@ -35,56 +34,21 @@ COUNTERS = {
 }
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A figure for wide and for narrow screens (PNG bytes), and the sentences below it."""
-
-    name: str
-    alt: str
-    caption: str
-    wide: bytes
-    narrow: bytes
-    width: int
-    narrow_width: int
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: the first column is text, the others are numbers."""
-
-    caption: str
-    header: list[str]
-    rows: list[list[str]]
-
-
-@dataclass(frozen=True)
-class Section:
-    """One part of the page."""
-
-    name: str
-    title: str
-    lead: list[str] = field(default_factory=list)
-    verdict: str = ""
-    good: bool = True
-    blocks: list[Drawing | Table] = field(default_factory=list)
-    code: list[str] = field(default_factory=list)
-
-
-def drawing(name: str, alt: str, caption: str, draw: Callable[[bool], Figure]) -> Drawing:
-    """Draw a figure twice: ``draw(False)`` for a desktop, ``draw(True)`` for a phone."""
-    wide = draw(False)
-    width = round(wide.get_figwidth() * PIXELS_PER_INCH)
-    narrow_width = round(NARROW * PIXELS_PER_INCH)
-    return Drawing(name, alt, caption, png(wide), png(draw(True), dpi=200), width, narrow_width)
-
-
 def sections(results: Results) -> list[Section]:
     """Every section that ``results`` can fill, in the order of the page.
 
     Raises:
         SubgridError: a result lacks what its section needs.
     """
-    makers = (training_section, offline_section, online_section, cost_section, export_section, reproduce_section)
+    makers = (
+        training_section,
+        offline_section,
+        literature_section,
+        online_section,
+        cost_section,
+        export_section,
+        reproduce_section,
+    )
     found = []
     for make in makers:
         try:

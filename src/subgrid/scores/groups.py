@@ -95,14 +95,27 @@ class DailyScores:
         time: NDArray[np.int64],
     ) -> None:
         """Add a block: values (n, channel); weights, group numbers and times (n,), s since midnight of some day."""
+        if not len(group):
+            return
         day = time // SECONDS_PER_DAY
-        for number in np.unique(day):
-            rows = day == number
-            key = int(number)
-            if key not in self.days:
-                self.days[key] = (GroupMeans(self.groups, self.channels), GroupMeans(self.groups, self.channels))
-            for means, values in zip(self.days[key], (prediction, truth), strict=True):
-                means.update(values[rows], weight[rows], group[rows])
+        # One group for each day and group: a block of shuffled rows holds a few rows of every day of a year.
+        rows = RowGroups(day * self.groups + group)
+        weight = float64(weight)[:, None]
+        weights = rows.sum(weight)[:, 0]
+        with np.errstate(invalid="ignore", over="ignore"):
+            totals = [rows.sum(weight * values) for values in (prediction, truth)]
+        days, within = np.divmod(rows.present, self.groups)
+        for number in np.unique(days):
+            part = days == number
+            for means, total in zip(self._means(int(number)), totals, strict=True):
+                means.weight[within[part]] += weights[part]
+                means.total[within[part]] += total[part]
+
+    def _means(self, day: int) -> tuple[GroupMeans, GroupMeans]:
+        """Those of a day, of prediction and of truth."""
+        if day not in self.days:
+            self.days[day] = (GroupMeans(self.groups, self.channels), GroupMeans(self.groups, self.channels))
+        return self.days[day]
 
     def r2(self) -> FloatArray:
         """R2 over the days in which a group has rows, (group, channel); NaN where its truth does not vary."""

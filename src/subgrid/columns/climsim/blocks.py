@@ -11,10 +11,10 @@ import json
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from subgrid.base.files import writable
 from subgrid.columns.climsim.derive import GridPart, Rule, needed_files, rule, take_fills, wrong_value
 from subgrid.columns.climsim.names import STEP
 from subgrid.columns.climsim.netcdf import BadFile, Reader
+from subgrid.columns.climsim.workers import at_work
 from subgrid.columns.statistics import ChannelStatistics
 from subgrid.columns.store import StoreSpec, chunk_file, write_chunk
 from subgrid.columns.variables import offsets
@@ -33,10 +34,13 @@ from subgrid.columns.variables import offsets
 RECORDS = "records"
 #: Columns that are worked on at a time: few enough for their values to stay in the processor's cache.
 PIECE = 512
-#: Bytes of files that are read ahead of their use.
-AHEAD_BYTES = 64 * 2**20
+#: Steps that are read ahead of their use, and bytes of them at most.
+AHEAD, AHEAD_BYTES = 2, 256 * 2**20
 #: The least normal number of float32: what is smaller loses digits, or becomes zero.
-LEAST_FLOAT32 = float(np.finfo(np.float32).tiny)
+LEAST = float(np.finfo(np.float32).tiny)
+
+#: No variable has such values; a fill divided by the length of a step still has.
+SUSPICIOUS = 1e20
 
 #: A file that a step needs: (steps back, ``before`` or ``after``).
 Need = tuple[int, str]
@@ -175,78 +179,115 @@ class Job:
         write_arrays(self.record_file(block), held)
 
 
-@dataclass
 class _Work:
-    """The rows of a block while they are made."""
+    """A block while it is made: its chunk files grow by the columns that were worked on last."""
 
-    job: Job
-    rows: dict[str, NDArray[np.float32]] = field(init=False)
-    statistics: dict[str, ChannelStatistics] = field(init=False)
-    flushed: dict[str, NDArray[np.int64]] = field(init=False)
-    fills: int = 0
-
-    def __post_init__(self) -> None:
-        spec, widths = self.job.spec, self.job.spec.widths()
-        self.rows = {name: np.empty((spec.block, width), np.float32) for name, width in widths.items()}
+    def __init__(self, job: Job, block: Block) -> None:
+        self.job, self.block, self.fills = job, block, 0
+        widths, size = job.spec.widths(), min(PIECE, job.spec.grid.columns)
         self.statistics = {name: ChannelStatistics.empty(width) for name, width in widths.items()}
-        self.flushed = {name: np.zeros(len(group), np.int64) for name, group in spec.arrays.items()}
-        size = min(PIECE, spec.grid.columns)
-        self.scratch = {name: np.empty((width, size)) for name, width in widths.items()}
+        self.small = {name: np.zeros(width, np.int64) for name, width in widths.items()}
+        # Written over and over: memory that stays in the processor's cache.
+        self.made = {name: np.empty((width, size)) for name, width in widths.items()}
+        self.rounded = {name: np.empty((width, size), np.float32) for name, width in widths.items()}
+        self.rows = {name: np.empty((size, width), np.float32) for name, width in widths.items()}
+        self.files: dict[str, BinaryIO] = {}
 
-    def add(self, place: int, values: Mapping[Need, Values]) -> None:
-        """Derive one step into its rows, ``place`` steps from the start of the block."""
-        first = place * self.job.spec.grid.columns
+    def __enter__(self) -> _Work:
+        with writable(self.job.folder):
+            # It tells of chunks that are about to be written over.
+            self.job.record_file(self.block).unlink(missing_ok=True)
+            for name in self.job.spec.arrays:
+                path = chunk_file(self.job.folder / self.block.split, name, self.block.index, 2)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self.files[name] = path.open("wb")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with writable(self.job.folder):
+            for file in self.files.values():
+                file.close()
+
+    def add(self, values: Mapping[Need, Values]) -> bool:
+        """Derive the next step of the block and write its rows; returns False if a value is beyond all physics.
+
+        All that is read shows in what is derived: NaN, infinities and fills are seen here without another pass.
+        """
+        sound = True
         for part, grid in self.job.parts:
             for array, rules in self.job.rules.items():
-                made = self.scratch[array][:, : part.stop - part.start]
+                made = self.made[array][:, : part.stop - part.start]
                 for channels, one in rules:
                     given = [values[s.back, s.kind][s.name][..., part] for s in one.sources]
                     made[channels] = one.combine(grid, given)
-                self._keep(array, made, slice(first + part.start, first + part.stop))
+                sound &= self._keep(array, made)
+        return sound
 
-    def _keep(self, array: str, made: NDArray[np.float64], rows: slice) -> None:
-        """Round (channel, part) to float32, count what that loses, add to the statistics, and turn it into rows."""
-        stored = made.astype(np.float32)
-        small = np.count_nonzero(np.abs(stored) < LEAST_FLOAT32, axis=1)
-        for i, (channels, _) in enumerate(self.job.rules[array]):
-            if small[channels].any():
-                zeros = made[channels].size - np.count_nonzero(made[channels])
-                self.flushed[array][i] += int(small[channels].sum()) - zeros
-        self.statistics[array] = self.statistics[array].merge(ChannelStatistics.of(stored, axis=1))
-        self.rows[array][rows] = stored.T
+    def _keep(self, array: str, made: NDArray[np.float64]) -> bool:
+        """Round (channel, part) to float32, count what that loses, add to the statistics, and write it as rows."""
+        stored, rows = self.rounded[array][:, : made.shape[1]], self.rows[array][: made.shape[1]]
+        stored[...] = made
+        rows[...] = stored.T
+        found = ChannelStatistics.of(rows)
+        self._count_small(array, made, stored, np.flatnonzero((found.low < LEAST) & (found.high > -LEAST)))
+        self.statistics[array] = self.statistics[array].merge(found)
+        with writable(self.job.folder):
+            self.files[array].write(rows.data)
+        return bool(found.low.min(initial=0.0) > -SUSPICIOUS and found.high.max(initial=0.0) < SUSPICIOUS)
 
-    def write(self, block: Block) -> None:
-        """Write the chunks of the block, then its record."""
-        job, columns = self.job, self.job.spec.grid.columns
-        count = len(block.steps) * columns
-        numbers = np.asarray([step.number for step in block.steps], np.int64)
+    def _count_small(
+        self, array: str, made: NDArray[np.float64], stored: NDArray[np.float32], channels: NDArray[np.intp]
+    ) -> None:
+        """Count the values of ``channels`` that are below the normal numbers of float32, and were not zero before."""
+        small, zero = np.abs(stored[channels]) < LEAST, made[channels] == 0.0
+        # By channel only if there are any: sums along an axis cost ten times as much.
+        if np.count_nonzero(small) != np.count_nonzero(zero):
+            self.small[array][channels] += np.count_nonzero(small, axis=1) - np.count_nonzero(zero, axis=1)
+
+    @property
+    def flushed(self) -> dict[str, NDArray[np.int64]]:
+        """How many values of each variable float32 does not hold in full, by array."""
+        return {
+            array: np.asarray([self.small[array][channels].sum() for channels, _ in rules], np.int64)
+            for array, rules in self.job.rules.items()
+        }
+
+    def finish(self) -> None:
+        """Bring the chunks of the block to their full size, write its marks, then its record."""
+        job, spec, columns = self.job, self.job.spec, self.job.spec.grid.columns
+        numbers = np.asarray([step.number for step in self.block.steps], np.int64)
         marks: dict[str, NDArray[Any]] = {
             "time": np.repeat(numbers * STEP + job.epoch, columns),
             "column": np.tile(np.arange(columns, dtype=np.int32), len(numbers)),
-            "weight": np.tile(job.spec.grid.area.astype(np.float32), len(numbers)),
+            "weight": np.tile(spec.grid.area.astype(np.float32), len(numbers)),
         }
-        folder = job.folder / block.split
         with writable(job.folder):
-            rows: dict[str, NDArray[Any]] = {**self.rows, **marks}
-            for name, values in rows.items():
-                write_chunk(folder, job.spec, name, block.index, values[:count])
-            job.write_record(block, Record(self.statistics, self.flushed, self.fills))
+            for name, file in self.files.items():
+                file.truncate(spec.block * spec.widths()[name] * spec.dtypes()[name].itemsize)
+                file.close()
+            for name, values in marks.items():
+                write_chunk(job.folder / self.block.split, spec, name, self.block.index, values)
+            job.write_record(self.block, Record(self.statistics, self.flushed, self.fills))
 
 
 def _read_ahead(job: Job, block: Block) -> Iterator[tuple[Step, Future[dict[Need, Values]]]]:
-    """The values of the files of each step, read by one thread while the caller works on those before."""
+    """The values of the files of each step, read by one thread while the caller works on those before.
+
+    They last until the next are asked for.
+    """
     reader = Reader(job.spec.grid.columns, job.spec.grid.levels)
 
-    def read(step: Step) -> dict[Need, Values]:
-        return {need: reader.read(step.files[need], names) for need, names in job.needs.items()}
+    def read(step: Step, slot: dict[Need, Values]) -> dict[Need, Values]:
+        return {need: reader.read(step.files[need], names, slot[need]) for need, names in job.needs.items()}
 
-    depth = max(1, min(8, AHEAD_BYTES // max(job.step_bytes(), 1)))
+    depth = max(1, min(AHEAD, AHEAD_BYTES // max(job.step_bytes(), 1)))
+    # One for each step that waits, and one for that which the caller has.
+    slots: list[dict[Need, Values]] = [{need: {} for need in job.needs} for _ in range(depth + 1)]
     waiting: deque[tuple[Step, Future[dict[Need, Values]]]] = deque()
-    # One: the NetCDF library is not safe to use from several.
     with ThreadPoolExecutor(1, "climsim-read") as pool:
         try:
-            for step in block.steps:
-                waiting.append((step, pool.submit(read, step)))
+            for place, step in enumerate(block.steps):
+                waiting.append((step, pool.submit(read, step, slots[place % len(slots)])))
                 if len(waiting) > depth:
                     yield waiting.popleft()
             while waiting:
@@ -255,18 +296,12 @@ def _read_ahead(job: Job, block: Block) -> Iterator[tuple[Step, Future[dict[Need
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _checked(step: Step, values: dict[Need, Values]) -> int:
-    """Take the fills of a step's values; returns their number.
-
-    Raises:
-        BadFile: NaN, an infinity or another fill; file and variable are named.
-    """
-    fills = sum(take_fills(found) for found in values.values())
+def _require_sound(step: Step, values: Mapping[Need, Values]) -> None:
+    """Raise :class:`BadFile` for the first file and variable with NaN, an infinity or a fill."""
     for need, found in values.items():
         wrong = wrong_value(found)
         if wrong is not None:
             raise BadFile(step.files[need], *wrong)
-    return fills
 
 
 def _loss(step: Step, error: BadFile) -> Loss:
@@ -275,25 +310,25 @@ def _loss(step: Step, error: BadFile) -> Loss:
 
 
 def convert_block(job: Job, block: Block) -> list[Loss]:
-    """Convert one block; returns the damaged files among its own, and then leaves nothing of it behind.
+    """Convert one block; returns the damaged files among its own, and then leaves no record of it.
 
     Raises:
         BadFile: a damaged file, unless the job says to skip it.
         SubgridError: the store's folder cannot be written.
     """
-    work, losses = _Work(job), []
-    for place, (step, values) in enumerate(_read_ahead(job, block)):
-        try:
-            found = values.result()
-            fills = _checked(step, found)
-        except BadFile as error:
-            if not job.skip:
-                raise
-            losses.append(_loss(step, error))
-            continue
+    losses: list[Loss] = []
+    with at_work(job.folder), _Work(job, block) as work, np.errstate(invalid="ignore", over="ignore"):
+        for step, values in _read_ahead(job, block):
+            try:
+                found = values.result()
+                work.fills += sum(take_fills(held) for held in found.values())
+                # After a loss the block is made again in any case: look for others.
+                if losses or not work.add(found):
+                    _require_sound(step, found)
+            except BadFile as error:
+                if not job.skip:
+                    raise
+                losses.append(_loss(step, error))
         if not losses:
-            work.fills += fills
-            work.add(place, found)
-    if not losses:
-        work.write(block)
+            work.finish()
     return losses

@@ -1,87 +1,140 @@
-"""How long a classic NetCDF file (CDF-1, CDF-2, CDF-5) must be: the library reads zeros beyond the end of a cut one."""
+"""Classic NetCDF files (CDF-1, CDF-2, CDF-5): where each variable lies, and how long a whole file is.
+
+The library reads zeros beyond the end of a cut file, without a word. And values whose place is known are read at the
+speed of the disk, at a third of the cost of asking the library for them.
+"""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from dataclasses import dataclass
 from typing import BinaryIO
 
-#: Bytes of a value, by the type's number in a file.
-_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 2, 9: 4, 10: 8, 11: 8}
+import numpy as np
+
+#: Types of values by their number in a file; all are big-endian.
+_TYPES = {
+    **{1: ">i1", 2: "S1", 3: ">i2", 4: ">i4", 5: ">f4", 6: ">f8", 7: ">u1", 8: ">u2", 9: ">u4"},
+    **{10: ">i8", 11: ">u8"},
+}
 _VERSIONS = (1, 2, 5)
+#: Bytes that are read at first to look for the header in; it is parsed again with more where it is longer.
+_FIRST_READ = 65536
+
+
+@dataclass(frozen=True)
+class ClassicVariable:
+    """A variable: names and lengths of its dimensions, type, byte at which it begins, and whether it has records."""
+
+    dimensions: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    begin: int
+    records: bool
+
+    @property
+    def bytes(self) -> int:
+        """Of all values, or of one record."""
+        return self.dtype.itemsize * math.prod(self.shape[1:] if self.records else self.shape)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the header of a file says.
+
+    Args:
+        header: the bytes of the header: another file that begins with them has the same layout.
+        variables: by name.
+        length: bytes up to the end of the last value.
+    """
+
+    header: bytes
+    variables: dict[str, ClassicVariable]
+    length: int
 
 
 class _Header:
     """Reads the parts of a header in their order (NetCDF classic format specification, and CDF-5 of PnetCDF)."""
 
-    def __init__(self, file: BinaryIO, version: int) -> None:
-        self.file = file
+    def __init__(self, held: bytes, version: int) -> None:
+        self.held, self.place = held, 4
         self.count_bytes = 8 if version == 5 else 4
         self.offset_bytes = 4 if version == 1 else 8
 
-    def number(self, size: int) -> int:
-        held = self.file.read(size)
-        if len(held) < size:
+    def take(self, size: int) -> bytes:
+        if size < 0 or self.place + size > len(self.held):
             raise EOFError
-        return int.from_bytes(held, "big", signed=True)
+        self.place += size
+        return self.held[self.place - size : self.place]
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "big", signed=True)
 
     def count(self) -> int:
         return self.number(self.count_bytes)
 
-    def skip(self, size: int) -> None:
-        """Past ``size`` bytes and the padding to the next multiple of four."""
-        self.file.seek(-(-size // 4) * 4, 1)
+    def padded(self, size: int) -> bytes:
+        """``size`` bytes, and on to the next multiple of four."""
+        return self.take(-(-size // 4) * 4)[:size]
+
+    def name(self) -> str:
+        return self.padded(self.count()).decode()
 
     def entries(self) -> int:
         """How many entries the list that begins here has."""
         self.number(4)
         return self.count()
 
+    def dtype(self) -> np.dtype[np.generic]:
+        return np.dtype(_TYPES[self.number(4)])
+
     def skip_attributes(self) -> None:
         for _ in range(self.entries()):
-            self.skip(self.count())
-            width = _TYPE_BYTES[self.number(4)]
-            self.skip(self.count() * width)
+            self.name()
+            width = self.dtype().itemsize
+            self.padded(self.count() * width)
 
-    def dimensions(self) -> list[int]:
-        found = []
-        for _ in range(self.entries()):
-            self.skip(self.count())
-            found.append(self.count())
-        return found
-
-    def variable(self, lengths: list[int]) -> tuple[int, int, bool]:
-        """Where the next variable begins, its bytes (of one record), and whether it has records."""
-        self.skip(self.count())
-        shape = [lengths[self.count()] for _ in range(self.count())]
+    def variable(self, dimensions: list[tuple[str, int]], records: int) -> tuple[str, ClassicVariable]:
+        name = self.name()
+        own = [dimensions[self.count()] for _ in range(self.count())]
         self.skip_attributes()
-        width = _TYPE_BYTES[self.number(4)]
+        dtype = self.dtype()
         self.count()  # its padded size, which overflows for a large variable
         begin = self.number(self.offset_bytes)
-        records = bool(shape) and shape[0] == 0
-        return begin, width * math.prod(shape[1:] if records else shape), records
+        repeated = bool(own) and own[0][1] == 0
+        shape = tuple(records if repeated and i == 0 else length for i, (_, length) in enumerate(own))
+        return name, ClassicVariable(tuple(name for name, _ in own), shape, dtype, begin, repeated)
 
 
-def classic_length(path: Path) -> int | None:
-    """Bytes up to the end of the last value of a classic NetCDF file; None for a file of another format.
+def read_layout(file: BinaryIO) -> Layout | None:
+    """The layout of a classic NetCDF file, open at its start; None for a file of another format.
 
     Raises:
         EOFError: the header itself is cut, or is none.
     """
-    with path.open("rb") as file:
-        magic = file.read(4)
-        if magic[:3] != b"CDF" or magic[3] not in _VERSIONS:
-            return None
-        header = _Header(file, magic[3])
+    held = file.read(_FIRST_READ)
+    if held[:3] != b"CDF" or held[3:4] not in [bytes([version]) for version in _VERSIONS]:
+        return None
+    while True:
         try:
-            records = max(header.count(), 0)
-            lengths = header.dimensions()
-            header.skip_attributes()
-            variables = [header.variable(lengths) for _ in range(header.entries())]
-        except (KeyError, IndexError, OSError) as error:
+            return _parsed(held)
+        except EOFError:
+            more = file.read(len(held))
+            if not more:
+                raise
+            held += more
+        except (KeyError, IndexError, UnicodeDecodeError) as error:
             raise EOFError from error
-    record_bytes = sum(-(-size // 4) * 4 for _, size, repeated in variables if repeated)
-    ends = [begin + size for begin, size, repeated in variables if not repeated]
+
+
+def _parsed(held: bytes) -> Layout:
+    header = _Header(held, held[3])
+    records = max(header.count(), 0)
+    dimensions = [(header.name(), header.count()) for _ in range(header.entries())]
+    header.skip_attributes()
+    variables = dict(header.variable(dimensions, records) for _ in range(header.entries()))
+    record_bytes = sum(-(-v.bytes // 4) * 4 for v in variables.values() if v.records)
+    ends = [v.begin + v.bytes for v in variables.values() if not v.records]
     if records:
-        ends += [begin + (records - 1) * record_bytes + size for begin, size, repeated in variables if repeated]
-    return max(ends, default=0)
+        ends += [v.begin + (records - 1) * record_bytes + v.bytes for v in variables.values() if v.records]
+    return Layout(held[: header.place], variables, max(ends, default=0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -33,15 +32,14 @@ from subgrid.columns.climsim.files import (
     step_name,
 )
 from subgrid.columns.climsim.grid import read_grid
-from subgrid.columns.climsim.names import FIRST_MONTH, STEP
+from subgrid.columns.climsim.names import STEP, epoch
 from subgrid.columns.climsim.netcdf import BadFile, Reader
-from subgrid.columns.climsim.workers import executor
+from subgrid.columns.climsim.workers import LOCK_FILE, executor, wait_for_others
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.statistics import ChannelStatistics
 from subgrid.columns.store import (
     BLOCK,
     SETTINGS_FILE,
-    TIME_UNITS,
     ColumnStore,
     StoreSpec,
     begin_store,
@@ -71,7 +69,8 @@ class ConvertConfig:
         variables: name of a variable set of ClimSim.
         splits: names of published splits, with commas, or ``all`` for every one that has files.
         grid: the grid file; empty: the one in the source or above it.
-        on_error: ``stop`` at a damaged file, or ``skip`` the steps that need it and list it in the provenance.
+        on_error: ``stop`` at a damaged file, or ``skip`` the steps that need it and list it in the provenance. What
+            one began the other goes on with; ``stop`` looks again at files that were skipped.
         rows: about how many rows a block has; it is a whole number of files.
     """
 
@@ -89,6 +88,10 @@ class ConvertConfig:
             raise UsageError(f"rows={self.rows} must be at least 1")
         chosen_splits(self.splits)
         climsim_set(self.variables)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the arrays, JSON-able."""
+        return {name: value for name, value in asdict(self).items() if name != "on_error"}
 
 
 def climsim_set(name: str) -> VariableSet:
@@ -147,14 +150,14 @@ class _Conversion:
             arrays={name: group for name, group in arrays.items() if group},
             time_step=float(STEP),
             host="climsim",
-            provenance=provenance(convert=asdict(config), grid=str(self.grid_file)),
+            provenance=provenance(convert=config.settings(), grid=str(self.grid_file)),
             calendar=CALENDAR,
         )
-        self.job = Job(partial_path(out), self.spec, _epoch(), config.on_error == "skip")
+        self.job = Job(partial_path(out), self.spec, epoch(), config.on_error == "skip")
         self.losses: list[Loss] = []
         plans = self.plan()
         self.spec = replace(self.spec, block=grid.columns * _steps_per_block(grid, plans, config.rows))
-        self.job = Job(partial_path(out), self.spec, _epoch(), config.on_error == "skip")
+        self.job = Job(partial_path(out), self.spec, epoch(), config.on_error == "skip")
         _check_grid(grid, self.grid_file, self.source, plans, config.on_error)
 
     def plan(self) -> list[SplitPlan]:
@@ -209,8 +212,9 @@ class _Conversion:
 
     def run(self, submit: Callable[..., Future[list[Loss]]], under_way: int) -> None:
         """Convert every block that is not finished; damaged files change the plan, and it begins again from there."""
+        wait_for_others(self.job.folder)
         kept = self.job.folder / LOSSES_FILE
-        if kept.exists():
+        if self.job.skip and kept.exists():
             self.losses = [Loss(**one) for one in read_json(kept)]
         (self.job.folder / RECORDS).mkdir(exist_ok=True)
         while True:
@@ -254,29 +258,27 @@ class _Conversion:
         return lost
 
     def finish(self) -> ColumnStore:
-        """Merge the statistics of the blocks in their order, describe the store, and rename it into place."""
-        found: dict[str, list[Record]] = {}
+        """Merge the records of the blocks in their order, describe the store, and rename it into place."""
+        totals: dict[str, _Total] = {}
         for block in self.blocks():
             record = self.job.read_record(block)
             if record is None:
                 raise SubgridError(f"{self.job.folder}: a block was changed while it was made; run the command again")
-            found.setdefault(block.split, []).append(record)
+            totals.setdefault(block.split, _Total(self.spec)).add(record)
         plans = self.plan()
         for plan in plans:
-            statistics = _merged(found[plan.store_name], self.spec)
-            folder = self.job.folder / plan.store_name
-            _remove_blocks_beyond(folder, self.spec, len(found[plan.store_name]))
-            finish_split(folder, self.spec, len(plan.steps) * self.spec.grid.columns, statistics)
-        every = [record for records in found.values() for record in records]
-        spec = replace(self.spec, provenance={**self.spec.provenance, "found": self._found(plans, every)})
-        made = (SETTINGS_FILE, LOSSES_FILE, RECORDS)
+            folder, total = self.job.folder / plan.store_name, totals[plan.store_name]
+            _remove_blocks_beyond(folder, self.spec, total.blocks)
+            finish_split(folder, self.spec, len(plan.steps) * self.spec.grid.columns, total.statistics)
+        spec = replace(self.spec, provenance={**self.spec.provenance, "found": self._found(plans, totals.values())})
+        made = (SETTINGS_FILE, LOSSES_FILE, RECORDS, LOCK_FILE)
         return finish_store(self.out, spec, [plan.store_name for plan in plans], made)
 
-    def _found(self, plans: Sequence[SplitPlan], records: Sequence[Record]) -> dict[str, Any]:
+    def _found(self, plans: Sequence[SplitPlan], totals: Collection[_Total]) -> dict[str, Any]:
         """What the provenance tells of the files: splits, unpaired and damaged ones, fills, flushed values."""
         flushed = {}
         for array, group in self.spec.arrays.items():
-            counts = sum((record.flushed[array] for record in records), np.zeros(len(group), np.int64))
+            counts = sum((total.flushed[array] for total in totals), np.zeros(len(group), np.int64))
             flushed.update({v.name: int(n) for v, n in zip(group, counts, strict=True) if n})
         return {
             "splits": {plan.store_name: plan.summary() for plan in plans},
@@ -286,7 +288,7 @@ class _Conversion:
                 "first": [str(twice) for _, twice in self.source.duplicates[:LISTED]],
             },
             "losses": {"files": len(self.losses), "first": [asdict(loss) for loss in self.losses[:LISTED]]},
-            "snow_on_ice_fills": sum(record.fills for record in records),
+            "snow_on_ice_fills": sum(total.fills for total in totals),
             "snow_on_ice_fills_are": f"stored as 0, marked in '{MASK}'",
             "below_float32": flushed,
         }
@@ -294,18 +296,10 @@ class _Conversion:
     def finished(self) -> ColumnStore:
         """The store that is there already, if it was made with these settings."""
         store = open_store(self.out)
-        wanted = json.loads(json.dumps(asdict(self.config)))
-        if store.spec.provenance.get("convert") != wanted:
+        if store.spec.provenance.get("convert") != self.config.settings():
             raise SubgridError(f"{self.out} exists already, made with other settings; remove it or choose another name")
         logger.info("convert: %s is finished already", self.out)
         return store
-
-
-def _epoch() -> int:
-    """s from 1970-01-01 to step 0, in the noleap calendar."""
-    import cftime
-
-    return int(cftime.date2num(cftime.DatetimeNoLeap(*FIRST_MONTH, 1), TIME_UNITS, CALENDAR))
 
 
 def _steps_per_block(grid: ColumnGrid, plans: Collection[SplitPlan], rows: int) -> int:
@@ -349,15 +343,28 @@ def _check_grid(grid: ColumnGrid, file: Path, source: Source, plans: Sequence[Sp
         raise
     own: NDArray[np.float64] = np.asarray(grid.vertical.mid_pressure(held["state_ps"])).T
     apart = float(np.max(np.abs(held["state_pmid"] / own - 1.0)))
-    if not apart < PRESSURE_TOLERANCE and on_error == "stop":
-        raise BadFile(path, "state_pmid", f"differs from the pressure of {file} by {apart:.1%}: another grid's file")
+    if apart < PRESSURE_TOLERANCE:
+        return
+    wrong = BadFile(path, "state_pmid", f"differs from the pressure of {file} by {apart:.1%}: another grid's file")
+    if on_error == "stop":
+        raise wrong
+    logger.warning("convert: %s", wrong)
 
 
-def _merged(records: Sequence[Record], spec: StoreSpec) -> dict[str, ChannelStatistics]:
-    found = {name: ChannelStatistics.empty(width) for name, width in spec.widths().items()}
-    for record in records:
-        found = {name: statistics.merge(record.statistics[name]) for name, statistics in found.items()}
-    return found
+class _Total:
+    """The records of a split put together, one after the other: they would not all fit into memory."""
+
+    def __init__(self, spec: StoreSpec) -> None:
+        self.statistics = {name: ChannelStatistics.empty(width) for name, width in spec.widths().items()}
+        self.flushed = {name: np.zeros(len(group), np.int64) for name, group in spec.arrays.items()}
+        self.blocks = self.fills = 0
+
+    def add(self, record: Record) -> None:
+        """Add the record of the next block."""
+        self.statistics = {name: held.merge(record.statistics[name]) for name, held in self.statistics.items()}
+        self.flushed = {name: held + record.flushed[name] for name, held in self.flushed.items()}
+        self.blocks += 1
+        self.fills += record.fills
 
 
 def _remove_blocks_beyond(folder: Path, spec: StoreSpec, blocks: int) -> None:

@@ -80,6 +80,14 @@ def step_number(year: int, month: int, day: int, seconds: int) -> int:
     return (_days(year, month, day) - _days(*FIRST_MONTH, 1)) * STEPS_PER_DAY + seconds // STEP
 
 
+def epoch() -> int:
+    """The time of step 0, s from 1970-01-01 in the noleap calendar."""
+    import cftime
+
+    since = "seconds since 1970-01-01"
+    return int(cftime.date2num(cftime.DatetimeNoLeap(*FIRST_MONTH, 1), since, "noleap"))
+
+
 def step_time(number: int) -> tuple[int, int, int, int]:
     """``(year, month, day, seconds)`` of the step ``number``; the inverse of :func:`step_number`."""
     days, step = divmod(number, STEPS_PER_DAY)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -292,6 +293,7 @@ def _seconds(number: int) -> float:
     return float((number - step_number(1, 1, 1, 0)) * STEP)
 
 
+@cache
 def file_variables() -> dict[str, tuple[Variable, ...]]:
     """What files of each kind hold, in their order: the set v2 and ``state_pmid``, and its state and fluxes after."""
     published, known = variable_set("v2"), catalogue("climsim").variables

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import logging
 import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from subgrid.base.errors import SubgridError
 
+logger = logging.getLogger("subgrid")
+
 Result = TypeVar("Result")
+#: In the partial folder of a store: held, with others, by each worker while it writes there.
+LOCK_FILE = "workers.lock"
 #: s to wait for a scheduler to answer.
 PATIENCE = 20
 
@@ -40,6 +47,24 @@ def _leave_with_parent() -> None:
             os._exit(1)
 
         threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def at_work(folder: Path) -> Iterator[None]:
+    """Tell that this worker writes in ``folder``."""
+    with (folder / LOCK_FILE).open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+
+
+def wait_for_others(folder: Path) -> None:
+    """Wait until no worker writes in ``folder``: one may outlive the process that was killed by a moment."""
+    with (folder / LOCK_FILE).open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("convert: waits for the workers of a conversion that was stopped")
+            fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 @contextlib.contextmanager
@@ -85,4 +110,4 @@ def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
         try:
             yield pool, count + 1
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=True)

@@ -24,6 +24,13 @@ TARGETS: dict[str, Variable] = {v.name: v for v in _SET.targets}
 INPUT_LABELS = channel_labels(INPUTS.values(), LEVELS)
 TARGET_LABELS = channel_labels(TARGETS.values(), LEVELS)
 
+#: Headers of the three kinds of file.
+TRAIN_HEADER = [ID, *INPUT_LABELS, *TARGET_LABELS]
+TEST_HEADER = [ID, *INPUT_LABELS]
+SUBMISSION_HEADER = [ID, *TARGET_LABELS]
+#: Rows of the published training file; an id is this prefix and the row's number.
+TRAIN_ROWS, TRAIN_PREFIX = 10_091_520, "train_"
+
 #: Tendencies that the competition does not score in the uppermost levels, and how many levels these are.
 UNSCORED = ("ptend_q0001", "ptend_q0002", "ptend_q0003", "ptend_u", "ptend_v")
 UNSCORED_LEVELS = 12
