@@ -46,7 +46,7 @@ def test_a_broken_offer_is_named_and_spares_the_others(offer, kind, ask):
     with pytest.raises(SubgridError, match=f"{kind} 'theirs': importing their_missing_module failed") as caught:
         ask("theirs")
     assert not isinstance(caught.value, UsageError)
-    assert train_settings(["data=x", "out=y"])[0].recipe == "standard"
+    assert train_settings(["data=x", "out=y", "variables=speedy"])[0].recipe == "standard"
     assert generate_settings(["out=y"])[0] == "speedy"
 
 

@@ -71,7 +71,7 @@ def test_the_tables_hold_the_run_and_the_published_networks():
     table = score_table(result)
     assert table.header[4] == "CRPS" and table.rows[0][:2] == ["Heating", table.rows[0][1]]
     moistening = dict(zip(table.header, table.rows[1], strict=True))
-    assert moistening["R² published"] == "–" and moistening["Constant"] == "384"
+    assert moistening["R²"] == "–" and moistening["Constant"] == "384"
     mae, r2 = published_tables(result)
     assert mae.header == ["Variable", "CNN", "ED", "HSR", "MLP", "RPN", "cVAE", "This run"]
     assert mae.rows[0][:3] == ["Heating", "2.585", "2.684"] and "Yu et al. (2023)" in mae.caption
@@ -89,7 +89,7 @@ def test_without_literature_scores_there_is_no_section(tmp_path):
 def test_a_page_with_bands_over_seeds(tmp_path):
     runs = [make_literature(tmp_path / f"s{k}", 0.05 * k) for k in range(3)]
     page = write_report(runs[0], seeds=runs[1:]).read_text()
-    assert "the literature’s scores" in page and "bands span 3 seeds" in page
+    assert "The literature’s scores" in page and "bands span 3 seeds" in page
     assert "daily means in bands of 10 degrees" in page and "the wettest begins at" in page
     bands = read_results(runs[0], runs[1:]).seeds["variables"]["ptend_t"]["r2_pooled_level"]
     np.testing.assert_allclose(np.subtract(bands["max"], bands["min"]), 0.1)

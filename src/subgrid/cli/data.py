@@ -106,7 +106,7 @@ def download_climsim(
 
     plan = plan_download(DownloadConfig(config, months, split, stride, history, kinds, endpoint), out, workers)
     summary = plan.summary()
-    asked = f"{summary['files']} files, {size_words(plan.bytes)}"
+    asked = f"{summary['files']} files, {size_words(plan.total_bytes)}"
     to_do = f"{summary['missing_files']} files, {size_words(plan.missing_bytes)}"
     if dry_run:
         by_month = [f"  {m}: {n['files']} files, {size_words(n['bytes'])}" for m, n in summary["months"].items()]

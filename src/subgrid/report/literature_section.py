@@ -25,9 +25,9 @@ def literature_section(results: Results) -> Section | None:
     rows = result["rows_per_column"]
     lead = [
         f"Scores as in the ClimSim papers, of {count(result['columns'])} columns with {_span(rows)} rows each on "
-        f"{count(result['days'])} days: {units(about['aggregation'])}.",
-        "“R² published” has no value where a column does not vary; “R² guarded” leaves such columns out; “R² pooled” "
-        f"sums errors and variances over columns first. {about['wind'][:1].upper()}{about['wind'][1:]}.",
+        f"{_days(result['days'])}: {units(about['aggregation'])}.",
+        "The published R² has no value where a column does not vary; the guarded one leaves such columns out; the "
+        f"pooled one sums errors and variances over columns first. {about['wind'][:1].upper()}{about['wind'][1:]}.",
     ]
     blocks: list[Drawing | Table] = [score_table(result), *published_tables(result)]
     if literature.shown(result):
@@ -41,7 +41,11 @@ def literature_section(results: Results) -> Section | None:
         )
     if results.literature is not None:
         blocks += section_drawings(result, results.literature)
-    return Section("literature", "Offline: the literature’s scores", lead, blocks=blocks)
+    return Section("literature", "The literature’s scores", lead, blocks=blocks)
+
+
+def _days(number: int) -> str:
+    return f"{count(number)} {'day' if number == 1 else 'days'}"
 
 
 def _span(rows: Record) -> str:
@@ -55,7 +59,7 @@ def score_table(result: Record) -> Table:
     members = any(entry.get("crps") is not None for entry in result["variables"].values())
     if members:
         keys["crps"] = "CRPS"
-    ratios = {"r2": "R² published", "r2_guarded": "R² guarded", "r2_pooled": "R² pooled"}
+    ratios = {"r2": "R²", "r2_guarded": "guarded", "r2_pooled": "pooled"}
     rows = []
     for entry in result["variables"].values():
         left_out = max(entry["n_constant_level"])
@@ -127,6 +131,7 @@ def section_drawings(result: Record, data: Any) -> list[Drawing | Table]:
                 lambda n: literature.zonal_bias(result, data, narrow=n),
             )
         )
+    if literature.held(result, data, "daily_r2") and result["days"] > 1:  # one day has no variance
         found.append(
             drawing(
                 "literature-daily",

@@ -257,7 +257,7 @@ def test_a_conversion_killed_from_outside_leaves_no_worker_and_goes_on(tmp_path)
     running = subprocess.Popen([sys.executable, str(tmp_path / "run.py"), str(source), str(out)])
     records = partial_path(out) / RECORDS
     deadline = time.monotonic() + 300
-    while not (records.is_dir() and len(list(records.iterdir())) >= 3) and running.poll() is None:
+    while not (records.is_dir() and len(list(records.glob("*.safetensors"))) >= 3) and running.poll() is None:
         assert time.monotonic() < deadline, "no block was made"
         time.sleep(0.002)
     running.send_signal(signal.SIGKILL)

@@ -33,7 +33,7 @@ class ClassicVariable:
     records: bool
 
     @property
-    def bytes(self) -> int:
+    def stored_bytes(self) -> int:
         """Of all values, or of one record."""
         return self.dtype.itemsize * math.prod(self.shape[1:] if self.records else self.shape)
 
@@ -133,8 +133,8 @@ def _parsed(held: bytes) -> Layout:
     dimensions = [(header.name(), header.count()) for _ in range(header.entries())]
     header.skip_attributes()
     variables = dict(header.variable(dimensions, records) for _ in range(header.entries()))
-    record_bytes = sum(-(-v.bytes // 4) * 4 for v in variables.values() if v.records)
-    ends = [v.begin + v.bytes for v in variables.values() if not v.records]
+    record_bytes = sum(-(-v.stored_bytes // 4) * 4 for v in variables.values() if v.records)
+    ends = [v.begin + v.stored_bytes for v in variables.values() if not v.records]
     if records:
-        ends += [v.begin + (records - 1) * record_bytes + v.bytes for v in variables.values() if v.records]
+        ends += [v.begin + (records - 1) * record_bytes + v.stored_bytes for v in variables.values() if v.records]
     return Layout(held[: header.place], variables, max(ends, default=0))

@@ -111,7 +111,7 @@ class DownloadPlan:
         return [file for file in self.files if file.path not in self.held]
 
     @property
-    def bytes(self) -> int:
+    def total_bytes(self) -> int:
         """Of all files."""
         return sum(file.size for file in self.files)
 
@@ -132,7 +132,7 @@ class DownloadPlan:
             "repository": self.hub.repository,
             "commit": self.hub.commit,
             "files": len(self.files),
-            "bytes": self.bytes,
+            "bytes": self.total_bytes,
             "held_files": len(self.held),
             "missing_files": len(self.missing),
             "missing_bytes": self.missing_bytes,

@@ -100,9 +100,9 @@ class Reader:
                 raise BadFile(path, name, "is not in the file")
             held = layout.variables[name]
             self._require_shape(path, name, held)
-            if self._raw.size < held.bytes:
-                self._raw = np.empty(held.bytes, np.uint8)
-            raw = self._raw[: held.bytes]
+            if self._raw.size < held.stored_bytes:
+                self._raw = np.empty(held.stored_bytes, np.uint8)
+            raw = self._raw[: held.stored_bytes]
             left = raw.data
             file.seek(held.begin)
             while left:  # a file on a network may give less at a time than is asked for
