@@ -13,7 +13,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from subgrid.base.errors import SubgridError, UsageError, require_seed, unknown_name
@@ -29,7 +29,8 @@ from subgrid.columns.variables import VariableSet, variable_set
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.emulator.emulator import Emulator, build_emulator
 from subgrid.emulator.files import load_emulator, save_emulator
-from subgrid.training.checkpoints import AtomicCheckpoints, BestCheckpoint, PeriodicCheckpoint, read_checkpoint
+from subgrid.training.averaging import averaging, shipped_weights
+from subgrid.training.checkpoints import AtomicCheckpoints, BestCheckpoint, PeriodicCheckpoint, TopCheckpoints
 from subgrid.training.recipes import Recipe, RecipeConfig, recipe, recipe_names
 from subgrid.training.statistics import fit_transforms
 from subgrid.training.task import EmulatorTask
@@ -118,21 +119,22 @@ class _TorchBatches:
 
 
 class _Reporter(Callback):
-    """A progress line per step and a plain record of losses per epoch, which checkpoints keep."""
+    """A progress line per batch and a plain record of losses per epoch, which checkpoints keep."""
 
-    def __init__(self, total_steps: int) -> None:
-        self.total_steps = total_steps
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
         self.history: list[dict[str, float]] = []
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.loss_steps = 0
         self.bar: Progress | None = None
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.bar = Progress("train", self.total_steps, "steps", done=trainer.global_step).__enter__()
+        done = min(self.batches, trainer.global_step * trainer.accumulate_grad_batches)
+        self.bar = Progress("train", self.batches, "batches", done=done).__enter__()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *args: Any) -> None:
         # Lightning's own mean of an epoch forgets, in a resumed run, the steps before the checkpoint.
-        loss = outputs["loss"].detach().double()
+        loss = outputs["loss"].detach().double() * trainer.accumulate_grad_batches  # by which Lightning divides it
         self.loss_sum = self.loss_sum.to(loss.device) + loss
         self.loss_steps += 1
         if self.bar is not None:
@@ -193,7 +195,8 @@ def fit(config: TrainConfig, run: Path | str) -> Emulator:
 
     The folder holds ``config.json``, ``provenance.json``, ``checkpoints/best.ckpt`` and ``last.ckpt``, ``logs/``
     (CSV and TensorBoard), ``metrics.json`` and ``emulator/`` (the weights of the epoch with the least validation
-    loss; with ``ema_decay`` the averaged ones). ``metrics.json`` is written last: its presence marks a finished run.
+    loss, or others that the recipe chooses; its metadata say which). ``metrics.json`` is written last: its presence
+    marks a finished run.
 
     Raises:
         SubgridError: the store or folder is unusable, the run was begun with another config, or training diverged.
@@ -275,77 +278,31 @@ def training_splits(config: TrainConfig, store: ColumnStore) -> list[str]:
     return ["train", "perturbed"] if config.perturbed and "perturbed" in store.split_names else ["train"]
 
 
-def _averaging(decay: float) -> list[Callback]:
-    """What keeps the average of the parameters over the steps, and puts it in their place for validation."""
-    if not decay:
-        return []
-    # Lightning asks for the task's device before it moves the task there.
-    device = "cuda:0" if torch.cuda.is_available() else None
-    return [EMAWeightAveraging(device=device, use_buffers=False, decay=decay)]
-
-
 def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator, chosen: Recipe) -> Emulator:
     started = time.monotonic()
-    variables = emulator.variables
-    batch = chosen.config.batch_size
-    train = ColumnLoader(
-        store.joined(*training_splits(config, store)),
-        variables,
-        batch,
-        seed=config.seed,
-        buffer_blocks=config.buffer_blocks,
-        max_samples=config.max_train_samples,
-    )
-    validation = ColumnLoader(
-        store["validation"], variables, min(batch, store["validation"].samples), seed=None, drop_last=False
-    )
-    total = len(train) * chosen.config.epochs
+    train, validation = _loaders(config, store, emulator, chosen)
+    batches, checkpoints = _TorchBatches(train), run / "checkpoints"
+    steps_of_epoch = -(-len(batches) // chosen.config.accumulate)
+    total = steps_of_epoch * chosen.config.epochs
     task = EmulatorTask(emulator, chosen, total)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    checkpoints = run / "checkpoints"
     remove_leftovers(checkpoints)
-    last = checkpoints / "last.ckpt"
     best = BestCheckpoint(checkpoints)
-    reporter = _Reporter(total)
-    callbacks = [best, PeriodicCheckpoint(last, config.checkpoint_every), reporter, _RandomState(train)]
-    parts = len(list((run / "logs").glob("csv*")))  # Lightning would delete the log of the part before a cut
-    trainer = pl.Trainer(
-        max_epochs=chosen.config.epochs,
-        accelerator="auto",
-        devices=1,
-        precision=config.precision,  # type: ignore[arg-type]
-        logger=[
-            CSVLogger(run / "logs", name="", version=f"csv-{parts + 1}" if parts else "csv"),
-            TensorBoardLogger(run / "logs", name="", version="tensorboard"),
-        ],
-        callbacks=callbacks + _averaging(chosen.config.ema_decay),
-        plugins=[AtomicCheckpoints()],
-        gradient_clip_val=chosen.config.gradient_clip or None,
-        log_every_n_steps=config.log_every,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=run,
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        try:
-            trainer.fit(
-                task,
-                _TorchBatches(train),
-                _TorchBatches(validation),
-                ckpt_path=last if last.exists() else None,
-                weights_only=True,
-            )
-        except SystemExit as stopped:
-            if isinstance(stopped.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into an exit
-                raise stopped.__context__ from None
-            raise
-    task.load_state_dict(read_checkpoint(checkpoints / "best.ckpt")["state_dict"])
+    top = [TopCheckpoints(checkpoints, k)] if (k := chosen.config.average_checkpoints) else []
+    reporter = _Reporter(len(batches) * chosen.config.epochs)
+    periodic = PeriodicCheckpoint(checkpoints / "last.ckpt", config.checkpoint_every, chosen.config.accumulate)
+    callbacks = [*top, best, periodic, reporter, _RandomState(train), *averaging(chosen.config, steps_of_epoch)]
+    trainer = _trainer(config, chosen, run, callbacks)
+    _run(trainer, task, batches, _TorchBatches(validation), checkpoints / "last.ckpt")
+    assert best.best_model_score is not None  # every epoch ends with a validation
+    least = float(best.best_model_score)
+    weights, words = shipped_weights(chosen.config, checkpoints, [path for one in top for path in one.paths])
+    task.load_state_dict(weights)
+    loss = _shipped_loss(config, chosen, task, validation, least, reporter)
     emulator = task.emulator.cpu().eval()
     emulator.metadata = {
         **emulator.metadata,
-        "weights": "best epoch by validation loss",
+        "weights": words,
         "seed": config.seed,
         "recipe": config.recipe,
         "store": str(config.data),
@@ -355,13 +312,93 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
     write_json(
         run / "metrics.json",
         {
-            "best_val_loss": float(best.best_model_score) if best.best_model_score is not None else None,
+            "best_val_loss": least,
+            "val_loss": loss,
+            "weights": words,
             "epochs": chosen.config.epochs,
             "steps": total,
-            "columns_per_epoch": len(train) * batch,
+            "columns_per_epoch": len(train) * chosen.config.batch_size,
             "seconds": round(time.monotonic() - started, 1),
             "parameters": emulator.metadata["parameters"],
             "losses": reporter.history,
         },
     )
     return emulator
+
+
+def _loaders(
+    config: TrainConfig, store: ColumnStore, emulator: Emulator, chosen: Recipe
+) -> tuple[ColumnLoader, ColumnLoader]:
+    """Shuffled batches of the training splits, and validation in stored order."""
+    batch, held = chosen.config.batch_size, store["validation"]
+    train = ColumnLoader(
+        store.joined(*training_splits(config, store)),
+        emulator.variables,
+        batch,
+        seed=config.seed,
+        buffer_blocks=config.buffer_blocks,
+        max_samples=config.max_train_samples,
+    )
+    return train, ColumnLoader(held, emulator.variables, min(batch, held.samples), seed=None, drop_last=False)
+
+
+def _trainer(config: TrainConfig, chosen: Recipe, run: Path, callbacks: list[Callback]) -> pl.Trainer:
+    """Lightning's trainer, which logs into the run folder."""
+    parts = len(list((run / "logs").glob("csv*")))  # Lightning would delete the log of the part before a cut
+    return pl.Trainer(
+        max_epochs=chosen.config.epochs,
+        accelerator="auto",
+        devices=1,
+        precision=config.precision,  # type: ignore[arg-type]
+        logger=[
+            CSVLogger(run / "logs", name="", version=f"csv-{parts + 1}" if parts else "csv"),
+            TensorBoardLogger(run / "logs", name="", version="tensorboard"),
+        ],
+        callbacks=callbacks,
+        plugins=[AtomicCheckpoints()],
+        gradient_clip_val=chosen.config.gradient_clip or None,
+        accumulate_grad_batches=chosen.config.accumulate,
+        log_every_n_steps=config.log_every,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=run,
+    )
+
+
+def _run(trainer: pl.Trainer, task: EmulatorTask, train: _TorchBatches, validation: _TorchBatches, last: Path) -> None:
+    """Train to the end, from the checkpoint ``last`` if there is one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        try:
+            trainer.fit(task, train, validation, ckpt_path=last if last.exists() else None, weights_only=True)
+        except SystemExit as stopped:
+            if isinstance(stopped.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into an exit
+                raise stopped.__context__ from None
+            raise
+
+
+def _shipped_loss(
+    config: TrainConfig,
+    chosen: Recipe,
+    task: EmulatorTask,
+    validation: ColumnLoader,
+    best: float,
+    reporter: _Reporter,
+) -> float:
+    """Validation loss of the weights that ``task`` holds: that of their epoch, unless they are no epoch's."""
+    if chosen.config.swa_from or chosen.config.keep == "last":
+        return reporter.history[-1]["val_loss"]
+    if not chosen.config.average_checkpoints:
+        return best
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        trainer = pl.Trainer(
+            devices=1,
+            precision=config.precision,  # type: ignore[arg-type]
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        return float(trainer.validate(task, _TorchBatches(validation), verbose=False)[0]["val_loss"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -18,6 +17,7 @@ from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.flat import unflatten
 from subgrid.networks import Network, ProbabilisticNetwork
 from subgrid.training.recipes.base import RecipeConfig, register
+from subgrid.training.schedules import rate_factor
 
 #: Where the loss of perturbed columns turns from squared to linear, in spreads of the climate.
 TAIL = 2.0
@@ -81,7 +81,7 @@ class Errors:
 
 @register("standard")
 class Standard:
-    """MSE (or Huber, MAE) on normalised outputs; AdamW; linear warm-up, cosine decay."""
+    """MSE (or Huber, MAE) on normalised outputs; AdamW; linear warm-up and a schedule."""
 
     #: Settings of the emulator that the recipe needs.
     emulator: ClassVar[dict[str, Any]] = {}
@@ -161,12 +161,5 @@ class Standard:
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, foreach=True)
-        rise = max(1, round(config.warmup * total_steps))
-
-        def factor(step: int) -> float:
-            if step < rise:
-                return (step + 1) / rise
-            along = (step - rise) / max(1, total_steps - rise)
-            return max(1e-3, 0.5 * (1.0 + math.cos(math.pi * min(1.0, along))))
-
+        factor = rate_factor(config, total_steps)
         return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
