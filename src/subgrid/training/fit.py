@@ -30,8 +30,10 @@ from subgrid.emulator.config import EmulatorConfig
 from subgrid.emulator.emulator import Emulator, build_emulator
 from subgrid.emulator.files import load_emulator, save_emulator
 from subgrid.training.averaging import averaging, shipped_weights
+from subgrid.training.batches import TorchBatches
 from subgrid.training.checkpoints import AtomicCheckpoints, BestCheckpoint, PeriodicCheckpoint, TopCheckpoints
 from subgrid.training.recipes import Recipe, RecipeConfig, recipe, recipe_names
+from subgrid.training.start import TRANSFORMS, start_from
 from subgrid.training.statistics import fit_transforms
 from subgrid.training.task import EmulatorTask
 
@@ -45,6 +47,10 @@ class TrainConfig:
 
     Args:
         data: the column store.
+        data2: a second store, of the same variables and vertical grid: every batch has as many of its columns beside
+            those of the first, with weights of their own in the loss. Transforms and validation are of the first.
+        from_run: run folder whose weights training begins with; variables, grid, architecture and inputs are the same.
+        transforms: its normalisation is ``kept``, or ``refitted`` to the columns of ``data``.
         variables: variable set, held by the store.
         architecture: registered name.
         size: ``small`` or ``paper``.
@@ -76,11 +82,19 @@ class TrainConfig:
     buffer_blocks: int = 96
     log_every: int = 50
     checkpoint_every: int = 1000
+    data2: str = ""
+    from_run: str = ""
+    transforms: str = "kept"
 
     def __post_init__(self) -> None:
         if self.checkpoint_every < 0:
             raise UsageError(f"checkpoint_every={self.checkpoint_every} must not be negative (0: once an epoch)")
-        object.__setattr__(self, "data", str(self.data))  # a Path is welcome, and JSON keeps text
+        for name in ("data", "data2", "from_run"):  # a Path is welcome, and JSON keeps text
+            object.__setattr__(self, name, str(getattr(self, name)))
+        if self.transforms not in TRANSFORMS:
+            raise unknown_name("transforms", self.transforms, TRANSFORMS)
+        if self.transforms != "kept" and not self.from_run:
+            raise UsageError(f"transforms={self.transforms} is for a run that begins with another's: add from=RUN")
         self._obey_recipe()
         require_seed(self.seed)
         for name in ("max_train_samples", "buffer_blocks", "log_every"):
@@ -102,20 +116,6 @@ class TrainConfig:
         for name, value in {"confidence": False, **chosen.emulator}.items():
             if getattr(self.emulator, name) != value:
                 raise UsageError(f"recipe {self.recipe} needs emulator.{name}={str(value).lower()}")
-
-
-class _TorchBatches:
-    """The column loader as Lightning wants it: torch tensors, a length, and its state."""
-
-    def __init__(self, loader: ColumnLoader) -> None:
-        self.loader = loader
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Any:
-        for inputs, targets, weight in self.loader:
-            yield torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(weight)
 
 
 class _Reporter(Callback):
@@ -174,20 +174,20 @@ class _Reporter(Callback):
 
 
 class _RandomState(Callback):
-    """Keeps torch's random states and the loader's position in every checkpoint."""
+    """Keeps torch's random states and the loaders' positions in every checkpoint."""
 
-    def __init__(self, loader: ColumnLoader) -> None:
-        self.loader = loader
+    def __init__(self, batches: TorchBatches) -> None:
+        self.batches = batches
 
     def state_dict(self) -> dict[str, Any]:
         devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        return {"torch": torch.get_rng_state(), "cuda": devices, "loader": self.loader.state_dict()}
+        return {"torch": torch.get_rng_state(), "cuda": devices, **self.batches.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         torch.set_rng_state(state["torch"])
         if len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda"])
-        self.loader.load_state_dict(state["loader"])
+        self.batches.load_state_dict(state)
 
 
 def fit(config: TrainConfig, run: Path | str) -> Emulator:
@@ -214,9 +214,15 @@ def fit(config: TrainConfig, run: Path | str) -> Emulator:
         emulator, chosen = prepare(config, store)  # refuses a wrong config before anything is written
         make_folder(run)
         write_record(run / "config.json", RUN, asdict(config))
-        write_json(run / "provenance.json", provenance(store=dict(store.spec.provenance)))
+        write_json(run / "provenance.json", provenance(**_origins(config, store)))
         with log_file(run, "train"):
             return _fit(config, store, run, emulator, chosen)
+
+
+def _origins(config: TrainConfig, store: ColumnStore) -> dict[str, Any]:
+    """Where the columns are from."""
+    second = {"second_store": dict(open_store(config.data2).spec.provenance)} if config.data2 else {}
+    return {"store": dict(store.spec.provenance), **second}
 
 
 def _same_config(config: TrainConfig, run: Path) -> None:
@@ -254,8 +260,29 @@ def prepare(config: TrainConfig, store: ColumnStore) -> tuple[Emulator, Recipe]:
         **config.network,
     )
     chosen.require(emulator.network)
-    fit_transforms(emulator, *(store[name] for name in training_splits(config, store)))
+    stores = [store, *_second_store(config, store, chosen.config.batch_size)]
+    if config.from_run:
+        start_from(emulator, config.from_run, config.transforms)
+    if not config.from_run or config.transforms == "refitted":
+        fit_transforms(emulator, *(one[name] for one in stores for name in training_splits(config, one)))
     return emulator, chosen
+
+
+def _second_store(config: TrainConfig, store: ColumnStore, batch: int) -> list[ColumnStore]:
+    """The store ``data2``, if there is one; refused unless its columns are of the same kind as those of ``store``."""
+    if not config.data2:
+        return []
+    second = open_store(config.data2)
+    pairs = {
+        "vertical grid": (store.grid.vertical.to_dict(), second.grid.vertical.to_dict()),
+        "time step": (store.spec.time_step, second.spec.time_step),
+    }
+    wrong = [name for name, (ours, theirs) in pairs.items() if ours != theirs]
+    if wrong:
+        raise UsageError(f"data2={config.data2} has another {' and '.join(wrong)} than {config.data}: convert it alike")
+    wanted = second.variable_set(config.variables)
+    ColumnLoader(second.joined(*training_splits(config, second)), wanted, batch, max_samples=config.max_train_samples)
+    return [second]
 
 
 def _variables(config: TrainConfig, store: ColumnStore) -> VariableSet:
@@ -280,8 +307,11 @@ def training_splits(config: TrainConfig, store: ColumnStore) -> list[str]:
 
 def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator, chosen: Recipe) -> Emulator:
     started = time.monotonic()
-    train, validation = _loaders(config, store, emulator, chosen)
-    batches, checkpoints = _TorchBatches(train), run / "checkpoints"
+    stores = [store, *_second_store(config, store, chosen.config.batch_size)]
+    batches = TorchBatches(*(_shuffled(config, one, emulator, chosen) for one in stores))
+    held, checkpoints = store["validation"], run / "checkpoints"
+    rows = min(chosen.config.batch_size, held.samples)
+    validation = TorchBatches(ColumnLoader(held, emulator.variables, rows, seed=None, drop_last=False))
     steps_of_epoch = -(-len(batches) // chosen.config.accumulate)
     total = steps_of_epoch * chosen.config.epochs
     task = EmulatorTask(emulator, chosen, total)
@@ -291,9 +321,9 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
     top = [TopCheckpoints(checkpoints, k)] if (k := chosen.config.average_checkpoints) else []
     reporter = _Reporter(len(batches) * chosen.config.epochs)
     periodic = PeriodicCheckpoint(checkpoints / "last.ckpt", config.checkpoint_every, chosen.config.accumulate)
-    callbacks = [*top, best, periodic, reporter, _RandomState(train), *averaging(chosen.config, steps_of_epoch)]
+    callbacks = [*top, best, periodic, reporter, _RandomState(batches), *averaging(chosen.config, steps_of_epoch)]
     trainer = _trainer(config, chosen, run, callbacks)
-    _run(trainer, task, batches, _TorchBatches(validation), checkpoints / "last.ckpt")
+    _run(trainer, task, batches, validation, checkpoints / "last.ckpt")
     assert best.best_model_score is not None  # every epoch ends with a validation
     least = float(best.best_model_score)
     weights, words = shipped_weights(chosen.config, checkpoints, [path for one in top for path in one.paths])
@@ -306,6 +336,7 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
         "seed": config.seed,
         "recipe": config.recipe,
         "store": str(config.data),
+        **({"second_store": config.data2} if config.data2 else {}),
         "parameters": sum(p.numel() for p in emulator.network.parameters() if p.requires_grad),
     }
     save_emulator(emulator, run / "emulator")
@@ -317,7 +348,7 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
             "weights": words,
             "epochs": chosen.config.epochs,
             "steps": total,
-            "columns_per_epoch": len(train) * chosen.config.batch_size,
+            "columns_per_epoch": batches.columns,
             "seconds": round(time.monotonic() - started, 1),
             "parameters": emulator.metadata["parameters"],
             "losses": reporter.history,
@@ -326,20 +357,16 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
     return emulator
 
 
-def _loaders(
-    config: TrainConfig, store: ColumnStore, emulator: Emulator, chosen: Recipe
-) -> tuple[ColumnLoader, ColumnLoader]:
-    """Shuffled batches of the training splits, and validation in stored order."""
-    batch, held = chosen.config.batch_size, store["validation"]
-    train = ColumnLoader(
+def _shuffled(config: TrainConfig, store: ColumnStore, emulator: Emulator, chosen: Recipe) -> ColumnLoader:
+    """Shuffled batches of the training splits of ``store``."""
+    return ColumnLoader(
         store.joined(*training_splits(config, store)),
         emulator.variables,
-        batch,
+        chosen.config.batch_size,
         seed=config.seed,
         buffer_blocks=config.buffer_blocks,
         max_samples=config.max_train_samples,
     )
-    return train, ColumnLoader(held, emulator.variables, min(batch, held.samples), seed=None, drop_last=False)
 
 
 def _trainer(config: TrainConfig, chosen: Recipe, run: Path, callbacks: list[Callback]) -> pl.Trainer:
@@ -366,7 +393,7 @@ def _trainer(config: TrainConfig, chosen: Recipe, run: Path, callbacks: list[Cal
     )
 
 
-def _run(trainer: pl.Trainer, task: EmulatorTask, train: _TorchBatches, validation: _TorchBatches, last: Path) -> None:
+def _run(trainer: pl.Trainer, task: EmulatorTask, train: TorchBatches, validation: TorchBatches, last: Path) -> None:
     """Train to the end, from the checkpoint ``last`` if there is one."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
@@ -382,7 +409,7 @@ def _shipped_loss(
     config: TrainConfig,
     chosen: Recipe,
     task: EmulatorTask,
-    validation: ColumnLoader,
+    validation: TorchBatches,
     best: float,
     reporter: _Reporter,
 ) -> float:
@@ -401,4 +428,4 @@ def _shipped_loss(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        return float(trainer.validate(task, _TorchBatches(validation), verbose=False)[0]["val_loss"])
+        return float(trainer.validate(task, validation, verbose=False)[0]["val_loss"])

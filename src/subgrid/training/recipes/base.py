@@ -39,6 +39,9 @@ class RecipeConfig:
         accumulate: batches whose gradients make one step.
         weight_decay: of AdamW, on matrices only.
         loss: ``mse``, ``huber`` (delta 1) or ``mae``, on normalised outputs.
+        mse_weight: of the squared error, added to the loss in training.
+        second_weight: of the loss of the second store's columns (``data2``) beside that of the first's.
+        second_mse_weight: of the squared error there.
         energy_weight: 0 weighs every normalised channel alike; 1 weighs the levels of a profile by variance x layer
             mass, as the pooled R2 does; between is linear.
         input_noise: standard deviation of Gaussian noise on normalised inputs.
@@ -61,6 +64,9 @@ class RecipeConfig:
     warmup: float = 0.1
     weight_decay: float = 1e-4
     loss: str = "mse"
+    mse_weight: float = 0.0
+    second_weight: float = 1.0
+    second_mse_weight: float = 0.0
     energy_weight: float = 0.5
     input_noise: float = 0.0
     perturbed_weight: float = 0.3
@@ -91,7 +97,17 @@ class RecipeConfig:
             raise UsageError(f"recipe.ema_decay={self.ema_decay} must lie in [0, 1)")
         if not 0 < self.learning_rate < float("inf"):
             raise UsageError(f"recipe.learning_rate={self.learning_rate} must be positive and finite")
-        for name in ("perturbed_weight", "weight_decay", "input_noise", "gradient_clip", "swa_learning_rate"):
+        if not 0 < self.second_weight < float("inf"):
+            raise UsageError(f"recipe.second_weight={self.second_weight} must be positive and finite")
+        for name in (
+            "perturbed_weight",
+            "weight_decay",
+            "input_noise",
+            "gradient_clip",
+            "swa_learning_rate",
+            "mse_weight",
+            "second_mse_weight",
+        ):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"recipe.{name}={getattr(self, name)} must be finite and not negative")
         self._check_schedule()
@@ -155,6 +171,10 @@ class Recipe(Protocol):
 
         ``weight`` (n,) is the store's: zero marks a perturbed column.
         """
+        ...
+
+    def second_loss(self, emulator: Emulator, inputs: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+        """What columns of a second store, of the same batch, add to the loss in training."""
         ...
 
     def optimizer(self, emulator: Emulator, total_steps: int) -> tuple[torch.optim.Optimizer, Any]:
