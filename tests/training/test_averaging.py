@@ -198,6 +198,8 @@ def test_a_run_cut_between_accumulated_batches_goes_on_to_the_same_bits(tmp_path
         ({"swa_from": 15}, "after the last of 14 epochs"),
         ({"swa_learning_rate": -1.0}, "swa_learning_rate"),
         ({"average_checkpoints": 1}, "average_checkpoints"),
+        ({"average_checkpoints": -2}, "average_checkpoints"),
+        ({"average_checkpoints": 5, "epochs": 4}, "average_checkpoints=5 must be .* of the 4 epochs"),
         ({"ema_decay": 0.9, "swa_from": 3}, "choose one"),
         ({"average_checkpoints": 2, "swa_from": 3}, "choose one"),
         ({"average_checkpoints": 2, "keep": "last"}, "choose one"),

@@ -132,9 +132,10 @@ class RecipeConfig:
                 raise UsageError(f"recipe.{name}={getattr(self, name)} must be at least {least}")
         if self.swa_from > self.epochs:
             raise UsageError(f"recipe.swa_from={self.swa_from} comes after the last of {self.epochs} epochs")
-        if self.average_checkpoints < 0 or self.average_checkpoints == 1:
+        if self.average_checkpoints and not 2 <= self.average_checkpoints <= self.epochs:
             raise UsageError(
-                f"recipe.average_checkpoints={self.average_checkpoints} must be 0 (none) or at least 2 epochs"
+                f"recipe.average_checkpoints={self.average_checkpoints} must be 0 (none) or at least 2 of the "
+                f"{self.epochs} epochs"
             )
         chosen = {
             "ema_decay": self.ema_decay > 0 and self.swa_from > 0,
