@@ -330,15 +330,7 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
     task.load_state_dict(weights)
     loss = _shipped_loss(config, chosen, task, validation, least, reporter)
     emulator = task.emulator.cpu().eval()
-    emulator.metadata = {
-        **emulator.metadata,
-        "weights": words,
-        "seed": config.seed,
-        "recipe": config.recipe,
-        "store": str(config.data),
-        **({"second_store": config.data2} if config.data2 else {}),
-        "parameters": sum(p.numel() for p in emulator.network.parameters() if p.requires_grad),
-    }
+    emulator.metadata = {**emulator.metadata, "weights": words, **_said(config, emulator)}
     save_emulator(emulator, run / "emulator")
     write_json(
         run / "metrics.json",
@@ -355,6 +347,17 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
         },
     )
     return emulator
+
+
+def _said(config: TrainConfig, emulator: Emulator) -> dict[str, Any]:
+    """What the emulator's metadata say of its training."""
+    return {
+        "seed": config.seed,
+        "recipe": config.recipe,
+        "store": config.data,
+        **({"second_store": config.data2} if config.data2 else {}),
+        "parameters": sum(p.numel() for p in emulator.network.parameters() if p.requires_grad),
+    }
 
 
 def _shuffled(config: TrainConfig, store: ColumnStore, emulator: Emulator, chosen: Recipe) -> ColumnLoader:
