@@ -31,7 +31,7 @@ def test_help_has_an_example(verb, tmp_path, monkeypatch, capsys):
 def test_list_names_what_there_is(tmp_path, monkeypatch, capsys):
     code, said = run(["list"], tmp_path, monkeypatch, capsys)
     assert code == 0
-    assert "mlp, unet" in said.out and "standard" in said.out and "speedy_expanded" in said.out
+    assert ", mlp, " in said.out and "standard" in said.out and "speedy_expanded" in said.out
 
 
 def test_version_is_that_of_the_installed_package(tmp_path, monkeypatch, capsys):
@@ -49,7 +49,7 @@ def test_verbose_before_or_after_the_verb_says_where_it_failed(words, tmp_path, 
 @pytest.mark.parametrize("words", [["--quiet", "list"], ["list", "--quiet"]])
 def test_quiet_still_prints_the_result(words, tmp_path, monkeypatch, capsys):
     code, said = run(words, tmp_path, monkeypatch, capsys)
-    assert code == 0 and "mlp, unet" in said.out and said.err == ""
+    assert code == 0 and ", mlp, " in said.out and said.err == ""
 
 
 def test_the_last_of_quiet_and_verbose_counts():

@@ -94,6 +94,11 @@ def checked_host(name, **settings):
     return SimpleNamespace(generate=generate)
 
 
+def trained(run):
+    """What any run says of itself."""
+    return {"variables": "speedy", "architecture": "mlp", "network": {}, "emulator": {}}
+
+
 @pytest.fixture
 def no_work(monkeypatch):
     """Every verb's work replaced by what it checks first."""
@@ -108,6 +113,7 @@ def no_work(monkeypatch):
         "subgrid.columns.store": ("open_store", reached),
         "subgrid.coupling.run": ("couple", check_coupling),
         "subgrid.deployment.torchscript": ("export", reached),
+        "subgrid.emulator.files": ("settings_of", trained),
         "subgrid.evaluation.offline": ("evaluate", reached),
         "subgrid.evaluation.solution": ("score_submission", reached),
         "subgrid.evaluation.submission": ("write_submission", reached),
@@ -171,10 +177,12 @@ def test_the_cheap_ones_run_one_after_another(tiny_store, published, monkeypatch
     monkeypatch.chdir(tmp_path)
     for folder in (tmp_path, tmp_path / "demo"):
         folder.mkdir(exist_ok=True)
-        (folder / "store.zarr").symlink_to(tiny_store.path)
+        for name in ("store.zarr", "store2.zarr"):
+            (folder / name).symlink_to(tiny_store.path)
     order = list(TINY)
-    # A URL needs the network; the competition's score and those beside it need columns of ClimSim.
-    here = (c for c in COMMANDS if verb_of(c) in TINY and "://" not in c and "metrics=kaggle" not in c)
+    # A URL needs the network; the competition's score, its networks and those beside it need columns of ClimSim.
+    absent = ("://", "metrics=kaggle", "data=kaggle.zarr")
+    here = (c for c in COMMANDS if verb_of(c) in TINY and not any(word in c for word in absent))
     cheap = sorted(here, key=lambda c: order.index(verb_of(c)))
     assert len(cheap) > 10
     for command in cheap:
@@ -186,6 +194,7 @@ def test_the_cheap_ones_run_one_after_another(tiny_store, published, monkeypatch
         "run/export/model.pt",
         "demo/report.html",
         "run-official/metrics.json",
+        "run-tuned/metrics.json",
         "published/evaluation/scores.json",
         "published/export/model.pt",
     ):

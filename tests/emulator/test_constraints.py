@@ -10,6 +10,7 @@ import torch
 
 from subgrid.base.errors import UsageError
 from subgrid.columns import VariableSet, variable_set
+from subgrid.columns.variables import profiles
 from subgrid.emulator import EmulatorConfig, build_emulator
 from subgrid.emulator.constraints import Condense, PositiveWater, WaterByPrecipitation
 from subgrid.emulator.features import InputFeatures
@@ -137,6 +138,24 @@ class TestPositiveWater:
         wanted = (mass_of(s_in, column_grid) * (p - p_out)[:, :, 1].double()).sum(1)
         torch.testing.assert_close(added.double(), wanted, rtol=1e-5, atol=0)
         assert (added > 0).all()
+
+    def test_bounds_cloud_liquid_and_ice_of_a_set_that_has_them(self, climsim_store):
+        store = climsim_store("v2")
+        names = [v.quantity for v in profiles(store.variable_set("v2").inputs)]
+        variables, grid = store.variable_set("v2"), store.grid.vertical
+        raw = InputFeatures("raw", variables, grid, "sam")
+        p_in, s_in = torch.zeros(3, 6, len(names)), torch.full((3, 17), 1e5)
+        held = {"specific_humidity": 1e-3, "cloud_liquid": 2e-5, "cloud_ice": 3e-6}
+        for name, value in held.items():
+            p_in[:, :, names.index(name)] = value
+        p_out = torch.full((3, 6, 6), -1.0)
+        p, _, added = PositiveWater(raw, variables, 1200.0)(p_in, s_in, p_out, torch.zeros(3, 8))
+        for k, value in enumerate(held.values(), start=1):  # max(prediction, -state / 1200)
+            torch.testing.assert_close(p[:, :, k], torch.full((3, 6), -value / 1200.0), rtol=1e-6, atol=0)
+        assert (p[:, :, [0, 4, 5]] == -1.0).all()
+        mass = s_in[:, :1].double() * torch.tensor(np.diff(grid.hybi)) / variables.physics.gravity
+        wanted = (mass[:, :, None] * (p - p_out)[:, :, 1:4].double()).sum((1, 2))
+        torch.testing.assert_close(added.double(), wanted, rtol=1e-5, atol=0)
 
 
 class TestWaterByPrecipitation:

@@ -8,7 +8,7 @@ import torch
 
 from subgrid.base.errors import UsageError
 from subgrid.columns import VariableSet, variable_set
-from subgrid.emulator.features import RELATIVE_HUMIDITY_CEILING, InputFeatures
+from subgrid.emulator.features import ENGINEERED, RELATIVE_HUMIDITY_CEILING, InputFeatures
 from subgrid.emulator.flat import flatten, unflatten
 from subgrid.physics.constants import SPEEDY as C
 from subgrid.physics.moisture import (
@@ -120,3 +120,53 @@ def test_a_set_without_what_the_features_need_is_refused_by_name(column_grid, ki
     with pytest.raises(UsageError, match=f"{kind} needs specific_humidity, surface_pressure, which .*'poor' lacks"):
         InputFeatures(kind, poor, column_grid.vertical, "murray")
     InputFeatures("raw", poor, column_grid.vertical, "murray")
+
+
+@pytest.fixture(scope="module")
+def kaggle():
+    """The competition's set on 6 levels, and two columns of round numbers."""
+    from subgrid.columns.variables import profiles
+    from subgrid.physics.vertical import VerticalGrid
+
+    found = variable_set("kaggle")
+    grid = VerticalGrid.sigma(np.linspace(0.0, 1.0, 7).tolist())
+    values = {
+        "temperature": [200.0, 210.0, 230.0, 260.0, 280.0, 300.0],
+        "specific_humidity": [0.001, 0.002, 0.0, 0.004, 0.008, 0.016],
+        "cloud_liquid": [0.0, 1e-5, 0.0, 3e-5, 2e-5, 1e-5],
+        "cloud_ice": [1e-5, 3e-5, 0.0, 1e-5, 0.0, 1e-5],
+        "u_wind": [10.0, 20.0, 5.0, -5.0, 3.0, 2.0],
+        "v_wind": [0.0, -1.0, 2.0, 4.0, 4.0, 1.0],
+        "pbuf_ozone": [5e-6] * 6,
+        "pbuf_CH4": [1e-6] * 6,
+        "pbuf_N2O": [5e-7] * 6,
+    }
+    p = torch.tensor([values[v.quantity] for v in profiles(found.inputs)]).T[None].repeat(2, 1, 1)
+    return found, grid, p, torch.ones(2, 16)
+
+
+def test_the_engineered_profiles_of_the_fifth_place_by_hand(kaggle):
+    found, grid, p, s = kaggle
+    features = InputFeatures("fifth_place", found, grid, "sam")
+    q, t = features(p, s)
+    assert features.names == [*features.profile_names, *ENGINEERED] and q.shape == (2, 6, 18)
+    assert torch.equal(q[..., :9], p) and torch.equal(t, s)
+    wanted = {
+        "temp_diff1": [-10.0, -20.0, -30.0, -20.0, -20.0, 0.0],
+        "temp_diff2": [-0.001, 0.002, -0.004, -0.004, -0.008, 0.0],
+        "wind_diff1": [-10.0, 15.0, 10.0, -8.0, 1.0, 0.0],
+        "wind_diff2": [1.0, -3.0, -2.0, 0.0, 3.0, 0.0],
+        "temp_humid": [200e3, 105e3, 0.0, 65e3, 35e3, 18750.0],  # 230 / 0 is not finite
+        "air_total": [6.5e-6] * 6,
+        "moisture": [1e-6 * 100, 4e-6 * 401, 0.0, 16e-6 * 41, 64e-6 * 25, 256e-6 * 5],
+        "liq_partition": [0.0, 0.25, 0.0, 0.75, 1.0, 0.5],
+        "imbalance": [-1.0, -0.5, 0.0, 0.5, 1.0, 0.0],
+    }
+    assert list(wanted) == list(ENGINEERED)
+    for k, (name, values) in enumerate(wanted.items(), start=9):
+        np.testing.assert_allclose(q[1, :, k].numpy(), values, rtol=2e-5, atol=1e-9, err_msg=name)
+
+
+def test_the_fifth_place_needs_cloud_and_gases(column_grid):
+    with pytest.raises(UsageError, match="fifth_place needs cloud_liquid, cloud_ice, pbuf_ozone, pbuf_CH4, pbuf_N2O,"):
+        InputFeatures("fifth_place", SET, column_grid.vertical, "murray")

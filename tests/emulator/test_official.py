@@ -226,7 +226,7 @@ def test_settings_that_do_not_fit_are_refused(make):
     with pytest.raises(UsageError, match=r"emulator\.normalization 'offical'; did you mean official"):
         EmulatorConfig(normalization="offical")
     for name in ("prune_inputs", "prune_outputs"):
-        with pytest.raises(UsageError, match=f"{name}=-1 must not be negative"):
+        with pytest.raises(UsageError, match=f"{name}=-1 must be at least 0"):
             EmulatorConfig(**{name: -1})
 
 

@@ -54,13 +54,30 @@ def test_layers_of_the_baselines(name):
         assert parameters(build(name, NetworkShape(60, 2, 4, 2, 8), "paper")) == wanted[name]
 
 
-@pytest.mark.parametrize("name", [*PARAMETERS, "mlp"])
+#: Of the fifth place in millions, with 9 + 16 inputs (features: nine more profiles) and 6 + 8 outputs.
+FIFTH_PLACE = {
+    ("fifth_place_a", "paper", 9): 18.5,
+    ("fifth_place_a", "features", 18): 18.2,
+    ("fifth_place_b", "paper", 9): 11.7,
+    ("fifth_place_b", "mean", 9): 13.6,
+    ("fifth_place_b", "wide", 9): 18.2,
+}
+
+
+@pytest.mark.parametrize(("name", "size", "profiles"), FIFTH_PLACE)
+def test_sizes_of_the_fifth_place(name, size, profiles):
+    with torch.device("meta"):
+        found = parameters(build(name, NetworkShape(60, profiles, 16, 6, 8), size))
+    assert round(found / 1e6, 1) == FIFTH_PLACE[name, size, profiles]
+
+
+@pytest.mark.parametrize("name", [*PARAMETERS, "mlp", "fifth_place_a", "fifth_place_b"])
 def test_small_costs_at_most_seven_tenths_of_a_megaflop(name):
     shape = NetworkShape(8, 4, 16, 4, 13)
     assert 0.2e6 < count_flops(build(name, shape), shape) <= 0.7e6
 
 
-@pytest.mark.parametrize("name", [*PARAMETERS, "mlp", "cnn", "ed"])
+@pytest.mark.parametrize("name", [*PARAMETERS, "mlp", "cnn", "ed", "fifth_place_a", "fifth_place_b"])
 def test_a_second_head_is_another_set_of_outputs(name):
     one, two = NetworkShape(8, 4, 6, 3, 2), NetworkShape(8, 4, 6, 3, 2, heads=2)
     torch.manual_seed(0)

@@ -14,10 +14,10 @@ Config = TypeVar("Config")
 
 
 def _keys(config: Any, prefix: str = "") -> list[str]:
-    """Dotted names of all settings of a dataclass type."""
+    """Dotted names of all settings of a dataclass type; ``from_`` is the word ``from``, which Python keeps."""
     found = []
     for field in fields(config):
-        found.append(prefix + field.name)
+        found.append(prefix + field.name.rstrip("_"))
         default = field.default_factory if field.default_factory is not MISSING else field.default
         nested = default if isinstance(default, type) else type(default)
         if is_dataclass(nested):
@@ -90,6 +90,7 @@ def _root(config: Any, groups: dict[str, dict[str, Any]], changed: dict[str, dic
 
     tree = OmegaConf.to_container(OmegaConf.structured(config))
     assert isinstance(tree, dict)
+    tree = {str(name).rstrip("_"): value for name, value in tree.items()}
     for name, settings in changed.items():
         tree[name] = {**tree[name], **settings}
     for group in groups:

@@ -14,10 +14,13 @@ from subgrid.emulator.config import EmulatorConfig
 
 @dataclass(frozen=True)
 class TrainWords:
-    """``subgrid train``."""
+    """``subgrid train``; ``from`` is a run whose weights it begins with, and whose settings are then the defaults."""
 
     data: str = "???"
     out: str = "???"
+    data2: str = ""
+    from_: str = ""
+    transforms: str = "kept"
     architecture: str = "mlp"
     recipe: str = "standard"
     size: str = "small"
@@ -106,18 +109,24 @@ def generate_settings(words: list[str]) -> tuple[str, str, dict[str, Any], Any]:
 def train_settings(words: list[str]) -> tuple[Any, str]:
     """Words of ``subgrid train`` -> the training config and the run folder.
 
-    Without ``variables=`` it is the set that the store was made for, with that set's defaults of the emulator; the
-    store is opened once the words themselves are right.
+    Without ``variables=`` it is the set of the run that ``from=`` names, or the one that the store was made for, with
+    that set's defaults of the emulator; the store is opened once the words themselves are right.
     """
     from subgrid.columns.store import open_store
+    from subgrid.emulator.files import settings_of
 
     chosen = _chosen("variables", words, "")
-    config, out = _train_settings(words, chosen or TrainWords.variables)
+    start = _chosen("from", words, "")
+    if start:
+        held = settings_of(start)
+        return _train_settings(words, chosen or held["variables"], held)
+    config, out = _train_settings(words, chosen or TrainWords.variables, {})
     own = chosen or open_store(config.data).own_set()
-    return (config, out) if own == config.variables else _train_settings(words, own)
+    return (config, out) if own == config.variables else _train_settings(words, own, {})
 
 
-def _train_settings(words: list[str], variables: str) -> tuple[Any, str]:
+def _train_settings(words: list[str], variables: str, held: dict[str, Any]) -> tuple[Any, str]:
+    """``held`` are the settings of the run that this one begins with, if it does."""
     from subgrid.columns.variables import variable_set
     from subgrid.networks import names, resolve
     from subgrid.training.fit import TrainConfig
@@ -130,13 +139,15 @@ def _train_settings(words: list[str], variables: str) -> tuple[Any, str]:
     settings = compose(
         TrainWords,
         words,
-        defaults={"emulator": {**variable_set(variables).emulator, **needed}},
+        defaults={"emulator": held.get("emulator") or {**variable_set(variables).emulator, **needed}},
         groups={"architecture": {n: {} for n in names()}, "recipe": recipes},
         open_groups=["architecture"],
     )
     network, chosen = settings.pop("architecture"), settings.pop("recipe")
-    out = str(settings.pop("out"))
+    out, start = str(settings.pop("out")), str(settings.pop("from"))
     architecture, recipe_name = network.pop("name"), chosen.pop("name")
+    if held and not _chosen("architecture", words, ""):
+        architecture, network = held["architecture"], {**held["network"], **network}
     chosen = asdict(build(RecipeConfig, chosen))
     resolve(architecture, str(settings["size"]), **network)
     config = build(
@@ -145,6 +156,7 @@ def _train_settings(words: list[str], variables: str) -> tuple[Any, str]:
             **settings,
             "variables": variables,
             "emulator": build(EmulatorConfig, settings["emulator"]),
+            "from_run": start,
             "architecture": architecture,
             "network": network,
             "recipe": recipe_name,

@@ -8,13 +8,13 @@ from typing import Any
 from subgrid.base.errors import UsageError, unknown_name
 
 #: How humidity and stability reach the network (see :mod:`subgrid.emulator.features`).
-INPUTS = ("raw", "relative_humidity", "relative_humidity_buoyancy")
+INPUTS = ("raw", "relative_humidity", "relative_humidity_buoyancy", "fifth_place")
 WATER = ("none", "precipitation", "projection")
 ENERGY = ("none", "projection")
 #: How often each input profile reaches the network (see :mod:`subgrid.emulator.representations`).
 REPRESENTATION = ("single", "multi")
-#: Where means and spreads come from: the training columns, or ClimSim's published files.
-NORMALIZATION = ("computed", "official")
+#: Where means and spreads come from: the training columns level by level, these pooled over levels, or ClimSim's files.
+NORMALIZATION = ("computed", "pooled", "official")
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,9 @@ class EmulatorConfig:
     """Everything of an emulator that is neither network nor data.
 
     Args:
-        inputs: ``raw`` (variables as they are), ``relative_humidity`` (in place of specific humidity) or
-            ``relative_humidity_buoyancy`` (and the buoyancy of a surface plume).
+        inputs: ``raw`` (variables as they are), ``relative_humidity`` (in place of specific humidity),
+            ``relative_humidity_buoyancy`` (and the buoyancy of a surface plume) or ``fifth_place`` (the variables and
+            nine profiles made of them).
         saturation: saturation formula of the features and of condensation, ``murray`` (SPEEDY) or ``sam``.
         clip_inputs: keep normalised inputs within the training range, widened by ``clip_margin``.
         clip_outputs: keep outputs within the training range, widened by ``clip_margin``.
@@ -37,8 +38,9 @@ class EmulatorConfig:
             that closes the column's water).
         energy: ``none``, or ``projection``: the smallest change of heating, radiation and sensible heat, in units of
             each output's spread, that closes the column's energy (SPEEDY's own is not closed).
-        positive_water: bound drying by what a layer holds.
-        normalization: ``computed`` (the training columns' float64 statistics) or ``official`` (ClimSim's published
+        positive_water: bound the loss of humidity, cloud liquid and cloud ice by what a layer holds.
+        normalization: ``computed`` (the training columns' float64 statistics), ``pooled`` (inputs with one mean and
+            spread for all levels of a profile, waters and gases as logarithms) or ``official`` (ClimSim's published
             files; needs ``inputs=raw``).
         normalization_folder: where the published files lie; read when training begins, and not needed afterwards.
         normalization_inputs, normalization_outputs, normalization_rates: names of files in place of those that belong
@@ -98,6 +100,11 @@ class EmulatorConfig:
         for name, least in (("prune_inputs", 0), ("prune_outputs", 0), ("member", -1)):
             if getattr(self, name) < least:
                 raise UsageError(f"emulator.{name}={getattr(self, name)} must be at least {least}")
+        if self.normalization == "pooled" and self.representation == "multi":
+            raise UsageError(
+                "emulator.normalization=pooled gives each profile one mean and spread, of which recipe "
+                "multirepresentation makes three of its own: use emulator.normalization=computed"
+            )
         if self.normalization == "official" and self.representation == "multi":
             raise UsageError(
                 "emulator.normalization=official transforms cloud before the three representations of recipe "

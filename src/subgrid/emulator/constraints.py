@@ -103,9 +103,10 @@ class Condense(Constraint):
 
 
 class PositiveWater(Constraint):
-    """Bounds drying by what a layer holds: ``dq >= -max(q, 0) / dt`` less rounding; never creates water.
+    """Bounds the loss of each water by what a layer holds: ``dq >= -max(q, 0) / dt`` less rounding; never creates any.
 
-    Counter: moistening by the bound, kg/m2/s.
+    The waters are humidity, and cloud liquid, cloud ice or their sum where the set has them both as input and as
+    target. Counter: water added by the bound, kg/m2/s.
     """
 
     counter = "positive_water"
@@ -115,15 +116,23 @@ class PositiveWater(Constraint):
     def __init__(self, features: InputFeatures, variables: VariableSet, time_step: float) -> None:
         super().__init__(features, variables)
         self.time_step = time_step
+        self.waters = [
+            name
+            for name in ("specific_humidity", "cloud_liquid", "cloud_ice", "cloud_water")
+            if name in features.profile_names and f"{name}_tendency" in self.target_profiles
+        ]
 
     def forward(self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Raw inputs and outputs to raw outputs and the counter (n,)."""
-        q = torch.relu(self.features.profile(p_in, "specific_humidity") - DRY)
-        tendency = self._tendency(p_out, "specific_humidity_tendency")
-        floor = -q * ((1.0 - MARGIN) / self.time_step)
-        bounded = torch.maximum(tendency, floor)
-        added = ((bounded - tendency) * self.features.mass(s_in)).sum(1)
-        return self._replace_profile(p_out, "specific_humidity_tendency", bounded), s_out, added
+        mass = self.features.mass(s_in)
+        added = torch.zeros_like(mass[:, 0])
+        for name in self.waters:
+            q = torch.relu(self.features.profile(p_in, name) - DRY)
+            tendency = self._tendency(p_out, f"{name}_tendency")
+            bounded = torch.maximum(tendency, -q * ((1.0 - MARGIN) / self.time_step))
+            added = added + ((bounded - tendency) * mass).sum(1)
+            p_out = self._replace_profile(p_out, f"{name}_tendency", bounded)
+        return p_out, s_out, added
 
 
 class WaterByPrecipitation(Constraint):

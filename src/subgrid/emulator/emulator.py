@@ -13,7 +13,7 @@ from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.emulator.constraints import build_constraints
 from subgrid.emulator.features import InputFeatures
-from subgrid.emulator.official import build_inputs
+from subgrid.emulator.inputs import build_inputs
 from subgrid.emulator.representations import build_representations, represented
 from subgrid.emulator.transforms import Standardise
 from subgrid.networks import Network, NetworkShape, ProbabilisticNetwork, build
@@ -50,7 +50,7 @@ class Emulator(ColumnEmulator):
             _distribution(network)
         self.features = InputFeatures(config.inputs, variables, grid, config.saturation)
         shape = network.shape
-        self.inputs = build_inputs(config, shape.levels, len(self.features.names), shape.scalars_in)
+        self.inputs = build_inputs(config, shape.levels, self.features.names, shape.scalars_in)
         self.representations = build_representations(config, shape.levels, self.features.names)
         self.outputs = Standardise(shape.levels, shape.profiles_out, shape.scalars_out)
         self.constraints = nn.ModuleList(build_constraints(config, variables, self.features, self.outputs, time_step))

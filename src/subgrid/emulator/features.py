@@ -1,4 +1,4 @@
-"""From raw SI columns to the features that a network reads: humidity relative to saturation, plume buoyancy."""
+"""From raw SI columns to the features that a network reads: relative humidity, buoyancy, the fifth place's profiles."""
 
 from __future__ import annotations
 
@@ -16,6 +16,29 @@ from subgrid.physics.vertical import VerticalGrid, hydrostatic_geopotential
 RELATIVE_HUMIDITY_CEILING = 2.5
 #: Buoyancy is read between these bounds, K: far below the parcel nothing depends on it.
 BUOYANCY_BOUNDS = (-40.0, 40.0)
+#: What each kind of features is made of.
+_HUMIDITY = ("temperature", "specific_humidity", "surface_pressure")
+_STATE = ("temperature", "specific_humidity", "cloud_liquid", "cloud_ice", "u_wind", "v_wind")
+_GASES = ("pbuf_ozone", "pbuf_CH4", "pbuf_N2O")
+HUMID = ("relative_humidity", "relative_humidity_buoyancy")
+NEEDED = {
+    "raw": (),
+    "relative_humidity": _HUMIDITY,
+    "relative_humidity_buoyancy": _HUMIDITY,
+    "fifth_place": (*_STATE, *_GASES),
+}
+#: The profiles of the fifth place in their order, as it named them.
+ENGINEERED = (
+    "temp_diff1",
+    "temp_diff2",
+    "wind_diff1",
+    "wind_diff2",
+    "temp_humid",
+    "air_total",
+    "moisture",
+    "liq_partition",
+    "imbalance",
+)
 
 
 class InputFeatures(nn.Module):
@@ -25,10 +48,11 @@ class InputFeatures(nn.Module):
     specific humidity. ``relative_humidity_buoyancy`` also appends the plume buoyancy
     ``(h_lowest - h*_k) / cp``: the moist static energy of the lowest level minus the saturation moist static
     energy of level k, in K (Beucler et al. 2024, "Climate-invariant machine learning"; undilute plume).
+    ``fifth_place`` appends the nine profiles of :func:`engineered_profiles` to the variables as they are.
 
     Args:
         kind: one of the names above.
-        variables: needs the quantities ``temperature``, ``specific_humidity`` and ``surface_pressure`` unless ``raw``.
+        variables: needs the quantities that :data:`NEEDED` lists.
         grid: vertical grid.
         saturation: saturation formula.
 
@@ -42,15 +66,16 @@ class InputFeatures(nn.Module):
         self.physics = variables.physics
         self.profile_names = [v.quantity for v in profiles(variables.inputs)]
         self.scalar_names = [v.quantity for v in scalars(variables.inputs)]
-        needed = [] if kind == "raw" else ["temperature", "specific_humidity", "surface_pressure"]
-        missing = [n for n in needed if n not in self.profile_names + self.scalar_names]
+        missing = [n for n in NEEDED[kind] if n not in self.profile_names + self.scalar_names]
         if missing:
             raise UsageError(
                 f"emulator.inputs={kind} needs {', '.join(missing)}, which variable set '{variables.name}' lacks"
             )
         self.names = [
-            "relative_humidity" if kind != "raw" and n == "specific_humidity" else n for n in self.profile_names
+            "relative_humidity" if kind in HUMID and n == "specific_humidity" else n for n in self.profile_names
         ]
+        if kind == "fifth_place":
+            self.names += ENGINEERED
         if kind == "relative_humidity_buoyancy":
             self.names.append("plume_buoyancy")
 
@@ -66,6 +91,9 @@ class InputFeatures(nn.Module):
         """(n, level, P) and (n, S) raw SI -> (n, level, P') and (n, S) features."""
         if self.kind == "raw":
             return profile_values, scalar_values
+        if self.kind == "fifth_place":
+            named = {name: self.profile(profile_values, name) for name in NEEDED[self.kind]}
+            return torch.cat([profile_values, engineered_profiles(named)], dim=2), scalar_values
         t = self.profile(profile_values, "temperature")
         q = self.profile(profile_values, "specific_humidity")
         ps = self.scalar(scalar_values, "surface_pressure")
@@ -93,3 +121,26 @@ class InputFeatures(nn.Module):
         thickness = self.grid.layer_thickness(self.scalar(scalar_values, "surface_pressure"))
         mass: Tensor = layer_mass(thickness, self.physics.gravity)
         return mass
+
+
+def engineered_profiles(column: dict[str, Tensor]) -> Tensor:
+    """Nine profiles of the fifth place of ClimSim's Kaggle competition, (n, level, 9) in the order of ENGINEERED.
+
+    Differences to the level below of T, q, u and v; T/q; O3 + CH4 + N2O; q^2 (u^2 + v^2); ql/(ql + qi); and
+    (ql - qi)/(ql + qi). The lowest level has none below: its differences are 0 (the published code took the top of the
+    next variable). What is not finite is 0, where it made infinities the largest number.
+
+    Args:
+        column: raw SI profiles (n, level) by quantity, those that :data:`NEEDED` lists.
+    """
+    t, q, liquid, ice, u, v = (column[name] for name in _STATE)
+    gases = column["pbuf_ozone"] + column["pbuf_CH4"] + column["pbuf_N2O"]
+    found = [_to_below(t), _to_below(q), _to_below(u), _to_below(v), t / q, gases]
+    found += [q.square() * (u.square() + v.square()), liquid / (liquid + ice), (liquid - ice) / (liquid + ice)]
+    made = torch.stack(found, dim=2)
+    return torch.where(torch.isfinite(made), made, torch.zeros_like(made))
+
+
+def _to_below(values: Tensor) -> Tensor:
+    """x[i] - x[i+1], and 0 on the lowest level."""
+    return torch.cat([values[:, :-1] - values[:, 1:], torch.zeros_like(values[:, -1:])], dim=1)

@@ -146,6 +146,22 @@ def trained_on(path: Path | str) -> str:
     return str(metadata.get("store", "")) if isinstance(metadata, dict) else ""
 
 
+def settings_of(path: Path | str) -> dict[str, Any]:
+    """How the emulator at ``path`` was trained: ``variables`` (a name), ``architecture``, ``network``, ``emulator``.
+
+    Raises:
+        SubgridError: there is none, it is damaged, or it is a published network.
+    """
+    emulator = load_emulator(path)
+    network = emulator.network
+    return {
+        "variables": emulator.variables.name,
+        "architecture": network.architecture,
+        "network": network.hyperparameters,
+        "emulator": emulator.config.to_dict(),
+    }
+
+
 def load_for_store(path: Path | str, store: ColumnStore, variables: str = "", trust: bool = False) -> ColumnEmulator:
     """:func:`load` for the columns of ``store``: a TorchScript file takes its grid, its step and ClimSim's fills."""
     if not Path(path).is_file():

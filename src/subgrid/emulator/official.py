@@ -9,10 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from subgrid.base.errors import UsageError
 from subgrid.columns.normalisation import CLOUDS, PublishedNormalisation
 from subgrid.columns.variables import Variable, VariableSet, profiles, scalars
-from subgrid.emulator.config import EmulatorConfig
 from subgrid.emulator.transforms import ChannelRange, Standardise, inverse_spread
 
 #: Range of normalised relative humidity, which the published statistics leave as it is.
@@ -117,22 +115,6 @@ def output_statistics(
     zeros = tuple(np.zeros_like(s) for s in scale)
     found = ChannelRange(cast(Channels, zeros), cast(Channels, std), low, high)
     return found, cast(Channels, inverse)
-
-
-def build_inputs(config: EmulatorConfig, levels: int, n_profiles: int, n_scalars: int) -> Standardise:
-    """The unfitted input transform that ``config.normalization`` asks for.
-
-    Raises:
-        UsageError: published statistics are asked for features that they do not know.
-    """
-    if config.normalization != "official":
-        return Standardise(levels, n_profiles, n_scalars)
-    if config.inputs != "raw":
-        raise UsageError(
-            f"emulator.normalization=official knows the variables alone, not emulator.inputs={config.inputs}: add "
-            "emulator.inputs=raw"
-        )
-    return OfficialInputs(levels, n_profiles, n_scalars)
 
 
 def _channels(values: object, variables: tuple[Variable, ...]) -> Channels:

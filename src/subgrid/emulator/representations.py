@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from subgrid.emulator.config import EmulatorConfig
-from subgrid.emulator.transforms import ChannelRange, inverse_spread
+from subgrid.emulator.transforms import ChannelRange, inverse_spread, over_levels
 
 #: Shares between 0 and 1, which one representation says everything of.
 PLAIN = ("liquid_partition",)
@@ -59,8 +59,7 @@ class MultiRepresentation(nn.Module):
         mean, std, low, high = (
             part[0][:, place] for part in (statistics.mean, statistics.std, statistics.low, statistics.high)
         )
-        pooled_mean = mean.mean(0)
-        pooled_std = np.sqrt((std**2 + (mean - pooled_mean) ** 2).mean(0))
+        pooled_mean, pooled_std = over_levels(mean, std)
         inverse = inverse_spread(pooled_mean, pooled_std)
         offset = (low - mean) * inverse_spread(mean, std)
         if paper_compatible:

@@ -34,6 +34,12 @@ def inverse_spread(mean: NDArray[np.float64], std: NDArray[np.float64]) -> NDArr
     return np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, std))
 
 
+def over_levels(mean: NDArray[np.float64], std: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and spread (P,) of profiles whose levels have ``mean`` and ``std``, (level, P)."""
+    pooled = mean.mean(0)
+    return pooled, np.sqrt((std**2 + (mean - pooled) ** 2).mean(0))
+
+
 class Standardise(nn.Module):
     """``(x - mean) / std`` for profiles (n, level, P) and scalars (n, S), and back; constant channels give 0.
 
@@ -76,6 +82,10 @@ class Standardise(nn.Module):
                 if not np.all(np.isfinite(array)):
                     raise SubgridError(f"{kind} statistics hold NaN or infinity")
                 buffer.copy_(torch.from_numpy(array))
+
+    def prepare(self, profiles: Tensor) -> Tensor:
+        """The profiles whose statistics :meth:`fill` takes, (n, level, P)."""
+        return profiles
 
     def forward(self, profiles: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
         """Normalise."""

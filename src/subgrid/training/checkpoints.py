@@ -70,27 +70,24 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 class PeriodicCheckpoint(Checkpoint):
     """Writes ``path`` every ``every`` steps within an epoch; at an epoch's end `ModelCheckpoint` does."""
 
-    def __init__(self, path: Path, every: int) -> None:
-        self.path, self.every = path, every
+    def __init__(self, path: Path, every: int, accumulate: int = 1) -> None:
+        self.path, self.every, self.accumulate = path, every, accumulate
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
-        """Save, unless the epoch ends here: its validation is still to come."""
+        """Save after a step, unless the epoch ends here: its validation is still to come."""
+        if (index + 1) % self.accumulate:  # gradients wait for the next batch, and no checkpoint keeps them
+            return
         if self.every and trainer.global_step % self.every == 0 and index + 1 < trainer.num_training_batches:
             trainer.save_checkpoint(self.path)
 
 
-class BestCheckpoint(ModelCheckpoint):
-    """``best.ckpt`` by validation loss and, at each epoch's end, ``last.ckpt``."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(
-            dirpath=folder, filename="best", monitor="val_loss", save_last=True, enable_version_counter=False
-        )
+class _Movable(ModelCheckpoint):
+    """A `ModelCheckpoint` by validation loss whose folder may move between the parts of a run."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the best score; Lightning would forget it if the run folder was moved in the meantime."""
+        """Take over the best scores; Lightning would forget them if the run folder was moved in the meantime."""
 
         def here(path: str) -> str:
             return str(Path(str(self.dirpath)) / Path(path).name) if path else ""
@@ -98,3 +95,34 @@ class BestCheckpoint(ModelCheckpoint):
         paths = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
         kept = {here(path): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **paths, "best_k_models": kept, "dirpath": self.dirpath})
+
+
+class BestCheckpoint(_Movable):
+    """``best.ckpt`` by validation loss and, at each epoch's end, ``last.ckpt``."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            dirpath=folder, filename="best", monitor="val_loss", save_last=True, enable_version_counter=False
+        )
+
+
+class TopCheckpoints(_Movable):
+    """``epoch-N.ckpt`` of the ``count`` best epochs by validation loss.
+
+    It must come before `BestCheckpoint` among the callbacks: what it holds of an epoch belongs into ``last.ckpt``.
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="epoch-{epoch}",
+            auto_insert_metric_name=False,
+            monitor="val_loss",
+            save_top_k=count,
+            enable_version_counter=False,
+        )
+
+    @property
+    def paths(self) -> list[Path]:
+        """Those that are kept."""
+        return [Path(path) for path in self.best_k_models]

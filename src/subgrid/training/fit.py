@@ -13,7 +13,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from subgrid.base.errors import SubgridError, UsageError, require_seed, unknown_name
@@ -29,8 +29,11 @@ from subgrid.columns.variables import VariableSet, variable_set
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.emulator.emulator import Emulator, build_emulator
 from subgrid.emulator.files import load_emulator, save_emulator
-from subgrid.training.checkpoints import AtomicCheckpoints, BestCheckpoint, PeriodicCheckpoint, read_checkpoint
+from subgrid.training.averaging import averaging, shipped_weights
+from subgrid.training.batches import TorchBatches
+from subgrid.training.checkpoints import AtomicCheckpoints, BestCheckpoint, PeriodicCheckpoint, TopCheckpoints
 from subgrid.training.recipes import Recipe, RecipeConfig, recipe, recipe_names
+from subgrid.training.start import TRANSFORMS, start_from
 from subgrid.training.statistics import fit_transforms
 from subgrid.training.task import EmulatorTask
 
@@ -44,6 +47,10 @@ class TrainConfig:
 
     Args:
         data: the column store.
+        data2: a second store, of the same variables and vertical grid: every batch has as many of its columns beside
+            those of the first, with weights of their own in the loss. Transforms and validation are of the first.
+        from_run: run folder whose weights training begins with; variables, grid, architecture and inputs are the same.
+        transforms: its normalisation is ``kept``, or ``refitted`` to the columns of ``data``.
         variables: variable set, held by the store.
         architecture: registered name.
         size: ``small`` or ``paper``.
@@ -75,11 +82,19 @@ class TrainConfig:
     buffer_blocks: int = 96
     log_every: int = 50
     checkpoint_every: int = 1000
+    data2: str = ""
+    from_run: str = ""
+    transforms: str = "kept"
 
     def __post_init__(self) -> None:
         if self.checkpoint_every < 0:
             raise UsageError(f"checkpoint_every={self.checkpoint_every} must not be negative (0: once an epoch)")
-        object.__setattr__(self, "data", str(self.data))  # a Path is welcome, and JSON keeps text
+        for name in ("data", "data2", "from_run"):  # a Path is welcome, and JSON keeps text
+            object.__setattr__(self, name, str(getattr(self, name)))
+        if self.transforms not in TRANSFORMS:
+            raise unknown_name("transforms", self.transforms, TRANSFORMS)
+        if self.transforms != "kept" and not self.from_run:
+            raise UsageError(f"transforms={self.transforms} is for a run that begins with another's: add from=RUN")
         self._obey_recipe()
         require_seed(self.seed)
         for name in ("max_train_samples", "buffer_blocks", "log_every"):
@@ -103,36 +118,23 @@ class TrainConfig:
                 raise UsageError(f"recipe {self.recipe} needs emulator.{name}={str(value).lower()}")
 
 
-class _TorchBatches:
-    """The column loader as Lightning wants it: torch tensors, a length, and its state."""
-
-    def __init__(self, loader: ColumnLoader) -> None:
-        self.loader = loader
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Any:
-        for inputs, targets, weight in self.loader:
-            yield torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(weight)
-
-
 class _Reporter(Callback):
-    """A progress line per step and a plain record of losses per epoch, which checkpoints keep."""
+    """A progress line per batch and a plain record of losses per epoch, which checkpoints keep."""
 
-    def __init__(self, total_steps: int) -> None:
-        self.total_steps = total_steps
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
         self.history: list[dict[str, float]] = []
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.loss_steps = 0
         self.bar: Progress | None = None
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.bar = Progress("train", self.total_steps, "steps", done=trainer.global_step).__enter__()
+        done = min(self.batches, trainer.global_step * trainer.accumulate_grad_batches)
+        self.bar = Progress("train", self.batches, "batches", done=done).__enter__()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *args: Any) -> None:
         # Lightning's own mean of an epoch forgets, in a resumed run, the steps before the checkpoint.
-        loss = outputs["loss"].detach().double()
+        loss = outputs["loss"].detach().double() * trainer.accumulate_grad_batches  # by which Lightning divides it
         self.loss_sum = self.loss_sum.to(loss.device) + loss
         self.loss_steps += 1
         if self.bar is not None:
@@ -172,20 +174,20 @@ class _Reporter(Callback):
 
 
 class _RandomState(Callback):
-    """Keeps torch's random states and the loader's position in every checkpoint."""
+    """Keeps torch's random states and the loaders' positions in every checkpoint."""
 
-    def __init__(self, loader: ColumnLoader) -> None:
-        self.loader = loader
+    def __init__(self, batches: TorchBatches) -> None:
+        self.batches = batches
 
     def state_dict(self) -> dict[str, Any]:
         devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        return {"torch": torch.get_rng_state(), "cuda": devices, "loader": self.loader.state_dict()}
+        return {"torch": torch.get_rng_state(), "cuda": devices, **self.batches.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         torch.set_rng_state(state["torch"])
         if len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda"])
-        self.loader.load_state_dict(state["loader"])
+        self.batches.load_state_dict(state)
 
 
 def fit(config: TrainConfig, run: Path | str) -> Emulator:
@@ -193,7 +195,8 @@ def fit(config: TrainConfig, run: Path | str) -> Emulator:
 
     The folder holds ``config.json``, ``provenance.json``, ``checkpoints/best.ckpt`` and ``last.ckpt``, ``logs/``
     (CSV and TensorBoard), ``metrics.json`` and ``emulator/`` (the weights of the epoch with the least validation
-    loss; with ``ema_decay`` the averaged ones). ``metrics.json`` is written last: its presence marks a finished run.
+    loss, or others that the recipe chooses; its metadata say which). ``metrics.json`` is written last: its presence
+    marks a finished run.
 
     Raises:
         SubgridError: the store or folder is unusable, the run was begun with another config, or training diverged.
@@ -211,9 +214,15 @@ def fit(config: TrainConfig, run: Path | str) -> Emulator:
         emulator, chosen = prepare(config, store)  # refuses a wrong config before anything is written
         make_folder(run)
         write_record(run / "config.json", RUN, asdict(config))
-        write_json(run / "provenance.json", provenance(store=dict(store.spec.provenance)))
+        write_json(run / "provenance.json", provenance(**_origins(config, store)))
         with log_file(run, "train"):
             return _fit(config, store, run, emulator, chosen)
+
+
+def _origins(config: TrainConfig, store: ColumnStore) -> dict[str, Any]:
+    """Where the columns are from."""
+    second = {"second_store": dict(open_store(config.data2).spec.provenance)} if config.data2 else {}
+    return {"store": dict(store.spec.provenance), **second}
 
 
 def _same_config(config: TrainConfig, run: Path) -> None:
@@ -251,8 +260,29 @@ def prepare(config: TrainConfig, store: ColumnStore) -> tuple[Emulator, Recipe]:
         **config.network,
     )
     chosen.require(emulator.network)
-    fit_transforms(emulator, *(store[name] for name in training_splits(config, store)))
+    stores = [store, *_second_store(config, store, chosen.config.batch_size)]
+    if config.from_run:
+        start_from(emulator, config.from_run, config.transforms)
+    if not config.from_run or config.transforms == "refitted":
+        fit_transforms(emulator, *(one[name] for one in stores for name in training_splits(config, one)))
     return emulator, chosen
+
+
+def _second_store(config: TrainConfig, store: ColumnStore, batch: int) -> list[ColumnStore]:
+    """The store ``data2``, if there is one; refused unless its columns are of the same kind as those of ``store``."""
+    if not config.data2:
+        return []
+    second = open_store(config.data2)
+    pairs = {
+        "vertical grid": (store.grid.vertical.to_dict(), second.grid.vertical.to_dict()),
+        "time step": (store.spec.time_step, second.spec.time_step),
+    }
+    wrong = [name for name, (ours, theirs) in pairs.items() if ours != theirs]
+    if wrong:
+        raise UsageError(f"data2={config.data2} has another {' and '.join(wrong)} than {config.data}: convert it alike")
+    wanted = second.variable_set(config.variables)
+    ColumnLoader(second.joined(*training_splits(config, second)), wanted, batch, max_samples=config.max_train_samples)
+    return [second]
 
 
 def _variables(config: TrainConfig, store: ColumnStore) -> VariableSet:
@@ -275,41 +305,77 @@ def training_splits(config: TrainConfig, store: ColumnStore) -> list[str]:
     return ["train", "perturbed"] if config.perturbed and "perturbed" in store.split_names else ["train"]
 
 
-def _averaging(decay: float) -> list[Callback]:
-    """What keeps the average of the parameters over the steps, and puts it in their place for validation."""
-    if not decay:
-        return []
-    # Lightning asks for the task's device before it moves the task there.
-    device = "cuda:0" if torch.cuda.is_available() else None
-    return [EMAWeightAveraging(device=device, use_buffers=False, decay=decay)]
-
-
 def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator, chosen: Recipe) -> Emulator:
     started = time.monotonic()
-    variables = emulator.variables
-    batch = chosen.config.batch_size
-    train = ColumnLoader(
+    stores = [store, *_second_store(config, store, chosen.config.batch_size)]
+    batches = TorchBatches(*(_shuffled(config, one, emulator, chosen) for one in stores))
+    held, checkpoints = store["validation"], run / "checkpoints"
+    rows = min(chosen.config.batch_size, held.samples)
+    validation = TorchBatches(ColumnLoader(held, emulator.variables, rows, seed=None, drop_last=False))
+    steps_of_epoch = -(-len(batches) // chosen.config.accumulate)
+    total = steps_of_epoch * chosen.config.epochs
+    task = EmulatorTask(emulator, chosen, total)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    remove_leftovers(checkpoints)
+    best = BestCheckpoint(checkpoints)
+    top = [TopCheckpoints(checkpoints, k)] if (k := chosen.config.average_checkpoints) else []
+    reporter = _Reporter(len(batches) * chosen.config.epochs)
+    periodic = PeriodicCheckpoint(checkpoints / "last.ckpt", config.checkpoint_every, chosen.config.accumulate)
+    callbacks = [*top, best, periodic, reporter, _RandomState(batches), *averaging(chosen.config, steps_of_epoch)]
+    trainer = _trainer(config, chosen, run, callbacks)
+    _run(trainer, task, batches, validation, checkpoints / "last.ckpt")
+    assert best.best_model_score is not None  # every epoch ends with a validation
+    least = float(best.best_model_score)
+    weights, words = shipped_weights(chosen.config, checkpoints, [path for one in top for path in one.paths])
+    task.load_state_dict(weights)
+    loss = _shipped_loss(config, chosen, task, validation, least, reporter)
+    emulator = task.emulator.cpu().eval()
+    emulator.metadata = {**emulator.metadata, "weights": words, **_said(config, emulator)}
+    save_emulator(emulator, run / "emulator")
+    write_json(
+        run / "metrics.json",
+        {
+            "best_val_loss": least,
+            "val_loss": loss,
+            "weights": words,
+            "epochs": chosen.config.epochs,
+            "steps": total,
+            "columns_per_epoch": batches.columns,
+            "seconds": round(time.monotonic() - started, 1),
+            "parameters": emulator.metadata["parameters"],
+            "losses": reporter.history,
+        },
+    )
+    return emulator
+
+
+def _said(config: TrainConfig, emulator: Emulator) -> dict[str, Any]:
+    """What the emulator's metadata say of its training."""
+    return {
+        "seed": config.seed,
+        "recipe": config.recipe,
+        "store": config.data,
+        **({"second_store": config.data2} if config.data2 else {}),
+        "parameters": sum(p.numel() for p in emulator.network.parameters() if p.requires_grad),
+    }
+
+
+def _shuffled(config: TrainConfig, store: ColumnStore, emulator: Emulator, chosen: Recipe) -> ColumnLoader:
+    """Shuffled batches of the training splits of ``store``."""
+    return ColumnLoader(
         store.joined(*training_splits(config, store)),
-        variables,
-        batch,
+        emulator.variables,
+        chosen.config.batch_size,
         seed=config.seed,
         buffer_blocks=config.buffer_blocks,
         max_samples=config.max_train_samples,
     )
-    validation = ColumnLoader(
-        store["validation"], variables, min(batch, store["validation"].samples), seed=None, drop_last=False
-    )
-    total = len(train) * chosen.config.epochs
-    task = EmulatorTask(emulator, chosen, total)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    checkpoints = run / "checkpoints"
-    remove_leftovers(checkpoints)
-    last = checkpoints / "last.ckpt"
-    best = BestCheckpoint(checkpoints)
-    reporter = _Reporter(total)
-    callbacks = [best, PeriodicCheckpoint(last, config.checkpoint_every), reporter, _RandomState(train)]
+
+
+def _trainer(config: TrainConfig, chosen: Recipe, run: Path, callbacks: list[Callback]) -> pl.Trainer:
+    """Lightning's trainer, which logs into the run folder."""
     parts = len(list((run / "logs").glob("csv*")))  # Lightning would delete the log of the part before a cut
-    trainer = pl.Trainer(
+    return pl.Trainer(
         max_epochs=chosen.config.epochs,
         accelerator="auto",
         devices=1,
@@ -318,50 +384,51 @@ def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator,
             CSVLogger(run / "logs", name="", version=f"csv-{parts + 1}" if parts else "csv"),
             TensorBoardLogger(run / "logs", name="", version="tensorboard"),
         ],
-        callbacks=callbacks + _averaging(chosen.config.ema_decay),
+        callbacks=callbacks,
         plugins=[AtomicCheckpoints()],
         gradient_clip_val=chosen.config.gradient_clip or None,
+        accumulate_grad_batches=chosen.config.accumulate,
         log_every_n_steps=config.log_every,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         default_root_dir=run,
     )
+
+
+def _run(trainer: pl.Trainer, task: EmulatorTask, train: TorchBatches, validation: TorchBatches, last: Path) -> None:
+    """Train to the end, from the checkpoint ``last`` if there is one."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         try:
-            trainer.fit(
-                task,
-                _TorchBatches(train),
-                _TorchBatches(validation),
-                ckpt_path=last if last.exists() else None,
-                weights_only=True,
-            )
+            trainer.fit(task, train, validation, ckpt_path=last if last.exists() else None, weights_only=True)
         except SystemExit as stopped:
             if isinstance(stopped.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into an exit
                 raise stopped.__context__ from None
             raise
-    task.load_state_dict(read_checkpoint(checkpoints / "best.ckpt")["state_dict"])
-    emulator = task.emulator.cpu().eval()
-    emulator.metadata = {
-        **emulator.metadata,
-        "weights": "best epoch by validation loss",
-        "seed": config.seed,
-        "recipe": config.recipe,
-        "store": str(config.data),
-        "parameters": sum(p.numel() for p in emulator.network.parameters() if p.requires_grad),
-    }
-    save_emulator(emulator, run / "emulator")
-    write_json(
-        run / "metrics.json",
-        {
-            "best_val_loss": float(best.best_model_score) if best.best_model_score is not None else None,
-            "epochs": chosen.config.epochs,
-            "steps": total,
-            "columns_per_epoch": len(train) * batch,
-            "seconds": round(time.monotonic() - started, 1),
-            "parameters": emulator.metadata["parameters"],
-            "losses": reporter.history,
-        },
-    )
-    return emulator
+
+
+def _shipped_loss(
+    config: TrainConfig,
+    chosen: Recipe,
+    task: EmulatorTask,
+    validation: TorchBatches,
+    best: float,
+    reporter: _Reporter,
+) -> float:
+    """Validation loss of the weights that ``task`` holds: that of their epoch, unless they are no epoch's."""
+    if chosen.config.swa_from or chosen.config.keep == "last":
+        return reporter.history[-1]["val_loss"]
+    if not chosen.config.average_checkpoints:
+        return best
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        trainer = pl.Trainer(
+            devices=1,
+            precision=config.precision,  # type: ignore[arg-type]
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        return float(trainer.validate(task, validation, verbose=False)[0]["val_loss"])

@@ -25,13 +25,14 @@ def split_channels(
 
 
 def feature_statistics(emulator: Emulator, split: Split) -> ChannelStatistics:
-    """Statistics of the emulator's features over a split, merged in block order."""
+    """Statistics of the emulator's features, as its transform takes them, over a split; merged in block order."""
     n_profiles = len(emulator.features.profile_names)
     total: ChannelStatistics | None = None
     for block in range(split.blocks):
         x = torch.from_numpy(split.read_variables(emulator.variables.inputs, block))
         with torch.inference_mode():
-            features = flatten(*emulator.features(*unflatten(x, n_profiles, emulator.grid.n_levels)))
+            p, s = emulator.features(*unflatten(x, n_profiles, emulator.grid.n_levels))
+            features = flatten(emulator.inputs.prepare(p), s)
         found = ChannelStatistics.of(features.numpy())
         total = found if total is None else total.merge(found)
     return total or ChannelStatistics.empty(0)
@@ -42,10 +43,11 @@ def _channel_range(fields: dict[str, NDArray[np.float64]], profiles: int, levels
     return ChannelRange(mean=parts["mean"], std=parts["std"], low=parts["min"], high=parts["max"])
 
 
-def fit_transforms(emulator: Emulator, split: Split, extra: Split | None = None) -> None:
+def fit_transforms(emulator: Emulator, split: Split, *extra: Split) -> None:
     """Fill the emulator's transforms: mean and spread of ``split``, range of ``split`` and ``extra`` together.
 
-    Perturbed columns widen the range that is known, but the climate alone sets the units of the loss. With
+    Perturbed columns and those of a second store widen the range that is known, but the climate of the first alone sets
+    the units of the loss. With
     ``normalization=official`` the published files give mean and spread, and the splits the range alone.
 
     Raises:
@@ -53,7 +55,7 @@ def fit_transforms(emulator: Emulator, split: Split, extra: Split | None = None)
     """
     levels = emulator.grid.n_levels
     shape = emulator.network.shape
-    parts = [part for part in (split, extra) if part is not None]
+    parts = [split, *extra]
     if isinstance(emulator.inputs, OfficialInputs):
         _fit_official(emulator, emulator.inputs, parts)
         return

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from subgrid.emulator.emulator import Emulator
 from subgrid.networks import ProbabilisticNetwork
+from subgrid.training.batches import Rows
 from subgrid.training.recipes import Recipe
 
 
 class EmulatorTask(pl.LightningModule):
-    """Trains ``emulator`` with ``recipe``; batches are raw (inputs, targets, weight).
+    """Trains ``emulator`` with ``recipe``; batches are raw (inputs, targets, weight), or a pair of these.
 
     Args:
         emulator: with fitted transforms.
@@ -25,16 +26,19 @@ class EmulatorTask(pl.LightningModule):
         super().__init__()
         self.emulator, self.recipe, self.total_steps = emulator, recipe, total_steps
 
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> Tensor:
-        """Loss with the recipe's noise."""
+    def training_step(self, batch: Rows | tuple[Rows, Rows], index: int) -> Tensor:
+        """Loss with the recipe's noise, and that of the second store's columns, if there are any."""
         network = self.emulator.network
         if isinstance(network, ProbabilisticNetwork):
             network.progress = self.global_step / max(1, self.total_steps)
-        loss = self.recipe.loss(self.emulator, *batch, training=True)
+        first, second = batch if len(batch) == 2 else (batch, None)
+        loss = self.recipe.loss(self.emulator, *first, training=True)
+        if second is not None:
+            loss = loss + self.recipe.second_loss(self.emulator, *second)
         self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> None:
+    def validation_step(self, batch: Rows, index: int) -> None:
         """Plain loss."""
         loss = self.recipe.loss(self.emulator, *batch, training=False)
         self.log("val_loss", loss, prog_bar=True, batch_size=len(batch[0]))

@@ -19,6 +19,8 @@ from subgrid.networks import Network
 
 ENTRY_POINT_GROUP = "subgrid.recipes"
 LOSSES = ("mse", "huber", "mae")
+SCHEDULES = ("cosine", "multistep", "constant")
+KEPT = ("best", "last")
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,17 @@ class RecipeConfig:
         epochs: passes over the training columns.
         batch_size: columns per step.
         learning_rate: its peak.
-        warmup: share of all steps in which the learning rate rises linearly; it then falls as a cosine to zero.
+        warmup: share of all steps in which the learning rate rises linearly.
+        schedule: how it goes on: ``cosine`` (to zero), ``multistep`` (times ``gamma`` after so many epochs as each of
+            ``milestones`` says) or ``constant``.
+        milestones: epochs, rising.
+        gamma: factor at each of them.
+        accumulate: batches whose gradients make one step.
         weight_decay: of AdamW, on matrices only.
         loss: ``mse``, ``huber`` (delta 1) or ``mae``, on normalised outputs.
+        mse_weight: of the squared error, added to the loss in training.
+        second_weight: of the loss of the second store's columns (``data2``) beside that of the first's.
+        second_mse_weight: of the squared error there.
         energy_weight: 0 weighs every normalised channel alike; 1 weighs the levels of a profile by variance x layer
             mass, as the pooled R2 does; between is linear.
         input_noise: standard deviation of Gaussian noise on normalised inputs.
@@ -39,6 +49,13 @@ class RecipeConfig:
         gradient_clip: norm at which gradients are clipped (0: never).
         ema_decay: of the exponential average of the weights over the steps, which is then validated and kept in
             place of the last weights (0: none; 0.999 averages over about a thousand steps).
+        ema_every: steps between those that enter the exponential average.
+        ema_after: steps that it leaves out: until then it is the weights themselves.
+        swa_from: epoch, counted from 1, from whose end on the weights at the end of each epoch are averaged, all alike;
+            the average is validated and shipped (0: none).
+        swa_learning_rate: the rate from the beginning of that epoch on (0: as the schedule says).
+        keep: the epoch whose weights the emulator ships: ``best`` by validation loss, or ``last``.
+        average_checkpoints: ship the mean of the weights of so many best epochs (0: of one).
     """
 
     epochs: int = 14
@@ -47,15 +64,29 @@ class RecipeConfig:
     warmup: float = 0.1
     weight_decay: float = 1e-4
     loss: str = "mse"
+    mse_weight: float = 0.0
+    second_weight: float = 1.0
+    second_mse_weight: float = 0.0
     energy_weight: float = 0.5
     input_noise: float = 0.0
     perturbed_weight: float = 0.3
     gradient_clip: float = 1.0
     ema_decay: float = 0.0
+    schedule: str = "cosine"
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    accumulate: int = 1
+    ema_every: int = 1
+    ema_after: int = 0
+    swa_from: int = 0
+    swa_learning_rate: float = 0.0
+    keep: str = "best"
+    average_checkpoints: int = 0
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise unknown_name("recipe.loss", self.loss, LOSSES)
+        for name, valid in (("loss", LOSSES), ("schedule", SCHEDULES), ("keep", KEPT)):
+            if getattr(self, name) not in valid:
+                raise unknown_name(f"recipe.{name}", str(getattr(self, name)), valid)
         if self.epochs < 1 or self.batch_size < 1:
             raise UsageError(f"recipe.epochs={self.epochs} and recipe.batch_size={self.batch_size} must be positive")
         if not 0.0 <= self.energy_weight <= 1.0 or not 0.0 <= self.warmup < 1.0:
@@ -66,9 +97,55 @@ class RecipeConfig:
             raise UsageError(f"recipe.ema_decay={self.ema_decay} must lie in [0, 1)")
         if not 0 < self.learning_rate < float("inf"):
             raise UsageError(f"recipe.learning_rate={self.learning_rate} must be positive and finite")
-        for name in ("perturbed_weight", "weight_decay", "input_noise", "gradient_clip"):
+        if not 0 < self.second_weight < float("inf"):
+            raise UsageError(f"recipe.second_weight={self.second_weight} must be positive and finite")
+        for name in (
+            "perturbed_weight",
+            "weight_decay",
+            "input_noise",
+            "gradient_clip",
+            "swa_learning_rate",
+            "mse_weight",
+            "second_mse_weight",
+        ):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"recipe.{name}={getattr(self, name)} must be finite and not negative")
+        self._check_schedule()
+        self._check_averages()
+
+    def _check_schedule(self) -> None:
+        whole = isinstance(self.milestones, (list, tuple)) and all(type(m) is int and m > 0 for m in self.milestones)
+        if not whole or list(self.milestones) != sorted(set(self.milestones)):
+            raise UsageError(f"recipe.milestones={self.milestones} must be rising epochs above 0, such as [3,6,9]")
+        object.__setattr__(self, "milestones", tuple(self.milestones))  # a list from JSON or the command line
+        if bool(self.milestones) != (self.schedule == "multistep"):
+            raise UsageError(
+                f"recipe.milestones={list(self.milestones)} with recipe.schedule={self.schedule}: milestones belong to "
+                "multistep, and multistep needs them"
+            )
+        if not 0.0 < self.gamma <= 1.0:
+            raise UsageError(f"recipe.gamma={self.gamma} must lie in (0, 1]")
+
+    def _check_averages(self) -> None:
+        for name, least in (("accumulate", 1), ("ema_every", 1), ("ema_after", 0), ("swa_from", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"recipe.{name}={getattr(self, name)} must be at least {least}")
+        if self.swa_from > self.epochs:
+            raise UsageError(f"recipe.swa_from={self.swa_from} comes after the last of {self.epochs} epochs")
+        if self.average_checkpoints and not 2 <= self.average_checkpoints <= self.epochs:
+            raise UsageError(
+                f"recipe.average_checkpoints={self.average_checkpoints} must be 0 (none) or at least 2 of the "
+                f"{self.epochs} epochs"
+            )
+        chosen = {
+            "ema_decay": self.ema_decay > 0 and self.swa_from > 0,
+            "keep=last": self.keep == "last" and self.average_checkpoints > 0,
+            "average_checkpoints": self.average_checkpoints > 0 and self.swa_from > 0,
+        }
+        for name, clash in chosen.items():
+            if clash:
+                other = "average_checkpoints" if name == "keep=last" else "swa_from"
+                raise UsageError(f"recipe.{name} and recipe.{other} each say which weights to ship: choose one")
 
 
 class Recipe(Protocol):
@@ -95,6 +172,10 @@ class Recipe(Protocol):
 
         ``weight`` (n,) is the store's: zero marks a perturbed column.
         """
+        ...
+
+    def second_loss(self, emulator: Emulator, inputs: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+        """What columns of a second store, of the same batch, add to the loss in training."""
         ...
 
     def optimizer(self, emulator: Emulator, total_steps: int) -> tuple[torch.optim.Optimizer, Any]:

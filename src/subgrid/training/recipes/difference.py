@@ -29,7 +29,7 @@ class Difference(Standard):
         found = errors.first()[0]
         upper, lower = errors.weight_p[:-1], errors.weight_p[1:]
         weight = 0.5 * (upper + lower) * (upper > 0) * (lower > 0)
-        each = self._elementwise(found.diff(dim=1), errors.true_profiles.diff(dim=1), errors.perturbed)
+        each = self._elementwise(found.diff(dim=1), errors.true_profiles.diff(dim=1), errors)
         per_row = (each * weight).sum((1, 2))
         rows = errors.row.sum().clamp(min=1e-12)
         return loss + (per_row * errors.row).sum() / (rows * weight.sum().clamp(min=1e-12))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -18,11 +17,11 @@ from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.flat import unflatten
 from subgrid.networks import Network, ProbabilisticNetwork
 from subgrid.training.recipes.base import RecipeConfig, register
+from subgrid.training.schedules import rate_factor
 
 #: Where the loss of perturbed columns turns from squared to linear, in spreads of the climate.
 TAIL = 2.0
 _LOSSES: dict[str, Callable[..., Tensor]] = {
-    "mse": functional.mse_loss,
     "huber": functional.huber_loss,
     "mae": functional.l1_loss,
 }
@@ -53,6 +52,7 @@ class Errors:
         weight_p, weight_s: of the channels, (level, P) and (S,).
         perturbed: (n,) rows off the climate.
         row: weight of each row, (n,).
+        squared: weight of the squared error, which is added to the loss.
     """
 
     profiles: Tensor
@@ -63,6 +63,7 @@ class Errors:
     weight_s: Tensor
     perturbed: Tensor
     row: Tensor
+    squared: float = 0.0
 
     def mean(self, profiles: Tensor, scalars: Tensor) -> Tensor:
         """Weighted mean over rows and channels of elementwise losses (n, level, P) and (n, S)."""
@@ -79,9 +80,19 @@ class Errors:
         return self.profiles[..., self.weight_p.shape[1] :], self.scalars[..., self.weight_s.shape[0] :]
 
 
+def _squared(found: Tensor, truth: Tensor, perturbed: Tensor) -> Tensor:
+    """Squared errors, of perturbed columns linear beyond :data:`TAIL`."""
+    plain = functional.mse_loss(found, truth, reduction="none")
+    if not perturbed.any():
+        return plain
+    # Huber's loss is half the squared error near zero.
+    robust = 2.0 * functional.huber_loss(found, truth, reduction="none", delta=TAIL)
+    return torch.where(perturbed.reshape(-1, *([1] * (found.ndim - 1))), robust, plain)
+
+
 @register("standard")
 class Standard:
-    """MSE (or Huber, MAE) on normalised outputs; AdamW; linear warm-up, cosine decay."""
+    """MSE (or Huber, MAE) on normalised outputs; AdamW; linear warm-up and a schedule."""
 
     #: Settings of the emulator that the recipe needs.
     emulator: ClassVar[dict[str, Any]] = {}
@@ -106,6 +117,8 @@ class Standard:
             raise UsageError(f"{brings}, which recipe {name} would change: use standard, or a recipe of other inputs")
         if self.config.loss != "mse":
             raise UsageError(f"{brings}: recipe.loss={self.config.loss} cannot apply")
+        if self.config.mse_weight or self.config.second_mse_weight:
+            raise UsageError(f"{brings}: recipe.mse_weight and recipe.second_mse_weight cannot apply")
 
     def loss(self, emulator: Emulator, inputs: Tensor, targets: Tensor, weight: Tensor, training: bool) -> Tensor:
         """Scalar loss of raw flat columns (n, channel).
@@ -113,6 +126,16 @@ class Standard:
         Perturbed columns (weight zero in the store) count ``perturbed_weight`` and, because their targets have heavy
         tails, with a Huber loss of delta 2 in place of the squared error.
         """
+        return self._loss(emulator, (inputs, targets, weight), training, self.config.mse_weight if training else 0.0)
+
+    def second_loss(self, emulator: Emulator, inputs: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+        """``second_weight`` times the loss of a second store's columns, and ``second_mse_weight`` times their MSE."""
+        config = self.config
+        squared = config.second_mse_weight / config.second_weight
+        return config.second_weight * self._loss(emulator, (inputs, targets, weight), True, squared)
+
+    def _loss(self, emulator: Emulator, rows: tuple[Tensor, Tensor, Tensor], training: bool, squared: float) -> Tensor:
+        inputs, targets, weight = rows
         levels, shape = emulator.grid.n_levels, emulator.network.shape
         if self._weights is None:
             self._weights = channel_weights(emulator, self.config.energy_weight)
@@ -130,7 +153,8 @@ class Standard:
             errors = Errors(p, s, tp, ts, weight_p, weight_s, perturbed, row)
             return errors.mean(*(part.float() for part in network.losses(p, s, tp, ts)))
         p, s = network(p, s)
-        return self.objective(Errors(p.float(), s.float(), tp, ts, weight_p, weight_s, perturbed, row), training)
+        errors = Errors(p.float(), s.float(), tp, ts, weight_p, weight_s, perturbed, row, squared)
+        return self.objective(errors, training)
 
     def objective(self, errors: Errors, training: bool) -> Tensor:
         """What is minimised; without ``training`` the plain loss, by which all recipes are validated."""
@@ -139,18 +163,13 @@ class Standard:
     def elementwise(self, errors: Errors) -> tuple[Tensor, Tensor]:
         """Loss of each output of the first head, (n, level, P) and (n, S)."""
         p, s = errors.first()
-        return (
-            self._elementwise(p, errors.true_profiles, errors.perturbed),
-            self._elementwise(s, errors.true_scalars, errors.perturbed),
-        )
+        return self._elementwise(p, errors.true_profiles, errors), self._elementwise(s, errors.true_scalars, errors)
 
-    def _elementwise(self, found: Tensor, truth: Tensor, perturbed: Tensor) -> Tensor:
+    def _elementwise(self, found: Tensor, truth: Tensor, errors: Errors) -> Tensor:
+        if self.config.loss == "mse":
+            return (1.0 + errors.squared) * _squared(found, truth, errors.perturbed)
         plain = _LOSSES[self.config.loss](found, truth, reduction="none")
-        if self.config.loss != "mse" or not perturbed.any():
-            return plain
-        # Huber's loss is half the squared error near zero.
-        robust = 2.0 * functional.huber_loss(found, truth, reduction="none", delta=TAIL)
-        return torch.where(perturbed.reshape(-1, *([1] * (found.ndim - 1))), robust, plain)
+        return plain + errors.squared * _squared(found, truth, errors.perturbed) if errors.squared else plain
 
     def optimizer(self, emulator: Emulator, total_steps: int) -> tuple[torch.optim.Optimizer, Any]:
         """AdamW with decay on matrices, and a schedule per step."""
@@ -161,12 +180,5 @@ class Standard:
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, foreach=True)
-        rise = max(1, round(config.warmup * total_steps))
-
-        def factor(step: int) -> float:
-            if step < rise:
-                return (step + 1) / rise
-            along = (step - rise) / max(1, total_steps - rise)
-            return max(1e-3, 0.5 * (1.0 + math.cos(math.pi * min(1.0, along))))
-
+        factor = rate_factor(config, total_steps)
         return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
