@@ -135,6 +135,12 @@ WRONG_WORDS: list[tuple[list[str], str]] = [
     (["score", "s.csv"], "Missing argument"),
     (["score", "s.txt", "t.csv"], "unpack"),
     (["list", "archs"], "architectures"),
+    (["list", "recipes", "--size", "paper"], "for list architectures"),
+    (["list", "architectures", "--size", "papr"], "paper"),
+    (["list", "architectures", "--recipe", "confidense"], "confidence"),
+    (["list", "architectures", "--variables", "v2_rh_m"], "v2_rh_mc"),
+    (["list", "architectures", "--levels", "2"], "at least 4"),
+    (["list", "--recipe", "expanded", "--variables", "speedy_keep_diffusion"], "'speedy_keep_diffusion'"),
     (["study", "stabilty", "--out", "x", "--data", "y"], "stability"),
 ]
 

@@ -240,12 +240,22 @@ def study(
 @app.command("list")
 def list_names(
     what: Annotated[str, typer.Argument(help="architectures, recipes, variables or hosts")] = "",
+    size: Annotated[str, typer.Option(help="count parameters at this size: small or paper")] = "",
+    variables: Annotated[str, typer.Option(help="count parameters with this variable set")] = "",
+    recipe: Annotated[str, typer.Option(help="count parameters with this recipe")] = "",
+    levels: Annotated[int | None, typer.Option(help="of the columns (default: 8 of SPEEDY, 60 of ClimSim)")] = None,
     as_json: Json = False,
 ) -> None:
-    """List architectures, recipes, variable sets and hosts.
+    """List architectures, recipes, variable sets and hosts; with options, the parameters of each architecture.
 
-    Example: subgrid list architectures
+    Example: subgrid list architectures --size paper --variables v2_rh_mc --recipe confidence
     """
+    from subgrid.cli.verbs import listed_sizes
+
+    if size or variables or recipe or levels is not None:
+        told, lines = listed_sizes(what, size, variables, recipe, levels)
+        say(told, as_json, lines)
+        return
     from subgrid.base.errors import unknown_name
     from subgrid.columns.variables import variable_set_names
 

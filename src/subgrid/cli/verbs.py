@@ -196,6 +196,23 @@ def filled(words: list[str]) -> dict[str, float]:
     return found
 
 
+def listed_sizes(
+    what: str, size: str, variables: str, recipe: str, levels: int | None
+) -> tuple[dict[str, Any], list[str]]:
+    """What ``subgrid list architectures`` with options prints: the result, and its lines for a reader."""
+    from subgrid.training.sizes import parameter_counts
+
+    if what not in ("", "architectures"):
+        raise UsageError(f"list {what} has no parameters to count: --size and its like are for list architectures")
+    size, recipe = size or TrainWords.size, recipe or TrainWords.recipe
+    found = parameter_counts(size, variables or TrainWords.variables, recipe, levels)
+    told = {"size": size, "recipe": recipe, **asdict(found)}
+    lines = [f"trainable parameters, {size}, {found.variables} at {found.levels} levels, recipe {recipe}:"]
+    lines += [f"{name:16s}{number:14,d}" for name, number in found.parameters.items()]
+    lines += [f"{name:16s}refused: {reason}" for name, reason in found.refused.items()]
+    return told, lines
+
+
 def results_of(run: str, given: str, name: str) -> str:
     """The folder of results: the given one, else ``name`` in the run's; beside a file, in one with the file's name."""
     path = Path(run)
