@@ -32,6 +32,8 @@ TINY = {
     "evaluate": [],
     "export": [],
     "report": [],
+    "sweep run": ["recipe.epochs=1", "recipe.batch_size=256", "precision=32-true", "launcher=debug"],
+    "sweep status": [],
 }
 
 
@@ -61,6 +63,8 @@ VERBS = verbs_of(app_module.app)
 
 def verb_of(command: str) -> str:
     words = command.split()[1:]
+    if words[0] == "sweep" and "=" in words[1]:
+        return "sweep run"
     return next((verb for n in (3, 2, 1) if (verb := " ".join(words[:n])) in VERBS), words[0])
 
 
@@ -115,6 +119,7 @@ def no_work(monkeypatch):
         "subgrid.report": ("write_report", reached),
         "subgrid.training.fit": ("fit", check_training),
         "subgrid.workflows.demo": ("run_demo", reached),
+        "subgrid.workflows.sweep": ("run_sweep", reached),
     }
     for module, (name, work) in places.items():
         monkeypatch.setattr(import_module(module), name, work)

@@ -13,6 +13,7 @@ import typer
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.cli.data import data
 from subgrid.cli.printing import Json, Run, Words, say
+from subgrid.cli.sweep import sweep
 
 app = typer.Typer(
     name="subgrid",
@@ -49,6 +50,7 @@ def everywhere(
 
 
 app.add_typer(data, name="data")
+app.add_typer(sweep, name="sweep")
 
 
 @app.command()

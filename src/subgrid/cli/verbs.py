@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from subgrid.base.errors import UsageError
-from subgrid.cli.compose import build, compose
+from subgrid.base.errors import UsageError, unknown_name
+from subgrid.cli.compose import build, combinations, compose
 from subgrid.emulator.config import EmulatorConfig
 
 
@@ -117,6 +117,49 @@ def train_settings(words: list[str]) -> tuple[Any, str]:
     return (config, out) if own == config.variables else _train_settings(words, own)
 
 
+@dataclass(frozen=True)
+class SweepWords:
+    """``subgrid sweep``, beside the words of ``subgrid train`` and ``slurm.*``."""
+
+    out: str = "???"
+    launcher: str = "local"
+    workers: int = 0
+    retries: int = 1
+    split: str = "test"
+    metrics: str = "standard"
+    slurm: str = "given"
+
+
+def sweep_settings(words: list[str]) -> tuple[Any, list[Any]]:
+    """Words of ``subgrid sweep`` -> how it runs, and its cells: the product of all comma lists.
+
+    A cell is named after its architecture, recipe and seed, and whatever else there are lists of. Words for SLURM
+    begin with ``slurm.`` and are submitit's: ``slurm.timeout_min=60``, ``slurm.slurm_partition=gpu``.
+    """
+    from subgrid.evaluation.metrics import chosen
+    from subgrid.workflows.sweep import Cell, SweepConfig
+
+    own = {f.name for f in fields(SweepWords)}
+    known = {*own, *(f.name for f in fields(TrainWords))}
+    heads = [re.split(r"[=.]", word)[0] for word in words]
+    for word, head in zip(words, heads, strict=True):
+        if "=" in word and head not in known:
+            raise unknown_name("option", head, known)
+    mine = [word for word, head in zip(words, heads, strict=True) if head in own]
+    settings = compose(SweepWords, quoted_metrics(mine), groups={"slurm": {"given": {}}}, open_groups=["slurm"])
+    slurm = settings.pop("slurm")
+    slurm.pop("name")
+    settings = _typed(SweepWords, settings)
+    chosen(settings["metrics"])
+    config = SweepConfig(**settings, slurm=slurm)
+    cells = []
+    for cell in combinations([word for word in words if word not in mine]):
+        train, _ = train_settings([*cell.words, f"out={config.out}"])
+        parts = [train.architecture, train.recipe, f"s{train.seed}", *cell.names]
+        cells.append(Cell("-".join(parts), train))
+    return config, cells
+
+
 def _train_settings(words: list[str], variables: str) -> tuple[Any, str]:
     from subgrid.columns.variables import variable_set
     from subgrid.networks import names, resolve
@@ -162,13 +205,16 @@ def couple_settings(words: list[str]) -> dict[str, Any]:
     return {**_typed(CoupleWords, settings), "constraints": changes}
 
 
+def quoted_metrics(words: list[str]) -> list[str]:
+    """A comma list of metrics, which Hydra's grammar keeps for sweeps, as one text."""
+    return [re.sub(r"^metrics=([\w ]+(?:,[\w ]+)+)$", r"metrics='\1'", word) for word in words]
+
+
 def evaluate_settings(words: list[str]) -> dict[str, Any]:
     """Words of ``subgrid evaluate``."""
     from subgrid.evaluation.metrics import chosen
 
-    # A comma list, which Hydra's grammar keeps for sweeps, as one text.
-    quoted = [re.sub(r"^metrics=([\w ]+(?:,[\w ]+)+)$", r"metrics='\1'", word) for word in words]
-    settings = _typed(EvaluateWords, compose(EvaluateWords, quoted))
+    settings = _typed(EvaluateWords, compose(EvaluateWords, quoted_metrics(words)))
     chosen(settings["metrics"])
     return settings
 
