@@ -29,11 +29,12 @@ TINY = {
     "list": [],
     "data info": [],
     "train": ["recipe.epochs=1", "recipe.batch_size=256", "precision=32-true"],
+    "sweep run": ["recipe.epochs=1", "recipe.batch_size=256", "precision=32-true", "launcher=debug"],
+    "sweep status": [],
+    "blend": [],
     "evaluate": [],
     "export": [],
     "report": [],
-    "sweep run": ["recipe.epochs=1", "recipe.batch_size=256", "precision=32-true", "launcher=debug"],
-    "sweep status": [],
 }
 
 
@@ -112,6 +113,7 @@ def no_work(monkeypatch):
         "subgrid.columns.store": ("open_store", reached),
         "subgrid.coupling.run": ("couple", check_coupling),
         "subgrid.deployment.torchscript": ("export", reached),
+        "subgrid.evaluation.blend": ("blend", reached),
         "subgrid.evaluation.offline": ("evaluate", reached),
         "subgrid.evaluation.solution": ("score_submission", reached),
         "subgrid.evaluation.submission": ("write_submission", reached),
@@ -123,6 +125,7 @@ def no_work(monkeypatch):
     }
     for module, (name, work) in places.items():
         monkeypatch.setattr(import_module(module), name, work)
+    monkeypatch.setattr("subgrid.workflows.sweep.sweep_status", reached)
     for name in STUDIES:
         monkeypatch.setitem(STUDIES, name, reached)
 

@@ -190,6 +190,23 @@ def export(run: Run, words: Words = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def blend(
+    words: Annotated[list[str], typer.Argument(help="runs, then key=value settings")], as_json: Json = False
+) -> None:
+    """Weigh several runs of one variable set on the validation split; the result is an emulator.
+
+    Example: subgrid blend sweep/mlp-standard-s7 sweep/unet-standard-s7 out=blend
+    """
+    from subgrid.cli.verbs import blend_settings
+    from subgrid.evaluation.blend import blend as blend_runs
+    from subgrid.evaluation.blend import blend_lines
+
+    config, out = blend_settings(words)
+    told = blend_runs(config, out)
+    say({"out": out, **told}, as_json, [*blend_lines(told), f"{out}: an emulator, to evaluate, couple or export"])
+
+
+@app.command()
 def report(
     folder: Annotated[str, typer.Argument(help="a demo folder or a folder with results")],
     out: Annotated[str | None, typer.Option(help="where to write the page")] = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +203,29 @@ def couple_settings(words: list[str]) -> dict[str, Any]:
     changes = settings.pop("emulator")
     changes.pop("name")
     return {**_typed(CoupleWords, settings), "constraints": changes}
+
+
+@dataclass(frozen=True)
+class BlendWords:
+    """``subgrid blend`` beside its runs; an empty ``data`` is the store of the first run."""
+
+    out: str = "???"
+    data: str = ""
+    split: str = "validation"
+    objective: str = "mse"
+    groups: str = "all"
+    negative: bool = True
+
+
+def blend_settings(words: list[str]) -> tuple[Any, str]:
+    """Words of ``subgrid blend``, runs and settings -> its config and the output folder."""
+    from subgrid.evaluation.blend import BlendConfig
+
+    runs = tuple(word for word in words if "=" not in word)
+    settings = _typed(BlendWords, compose(BlendWords, [word for word in words if "=" in word]))
+    out, data = settings.pop("out"), settings.pop("data")
+    config = BlendConfig(runs, data, **settings)
+    return replace(config, data=store_of(runs[0], data)), out
 
 
 def quoted_metrics(words: list[str]) -> list[str]:
