@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,10 +135,13 @@ def _remembered(folder: Path) -> dict[str, Any]:
     return dict(read_json(folder / RECORD)) if (folder / RECORD).exists() else {}
 
 
-def run_sweep(config: SweepConfig, cells: Sequence[Cell]) -> dict[str, Any]:
+def run_sweep(
+    config: SweepConfig, cells: Sequence[Cell], finished: Callable[[Cell], object] | None = None
+) -> dict[str, Any]:
     """Train and evaluate every cell that is not finished; returns :func:`sweep_status`.
 
-    A cell that fails is a result with its error. Cells of earlier sweeps in the folder stay.
+    A cell that fails is a result with its error. Cells of earlier sweeps in the folder stay. ``finished`` is called, in
+    this process, with every cell that is finished, those of an earlier sweep first.
 
     Raises:
         UsageError: two cells of one name, or settings that submitit does not take.
@@ -157,8 +160,11 @@ def run_sweep(config: SweepConfig, cells: Sequence[Cell]) -> dict[str, Any]:
             held = read_record(out / PLAN, SWEEP)["cells"] if (out / PLAN).exists() else {}
             write_record(out / PLAN, SWEEP, {"cells": {**held, **{cell.name: cell.about() for cell in cells}}})
             open_cells = [cell for cell in cells if cell_state(out / cell.name) != "finished"]
+            for cell in cells:
+                if finished is not None and cell not in open_cells:
+                    finished(cell)
             with Progress("sweep", len(cells), "cells", done=len(cells) - len(open_cells)) as bar:
-                _Jobs(config, executor, bar).work(open_cells)
+                _Jobs(config, executor, bar, finished).work(open_cells)
             return sweep_status(out)
 
 
@@ -182,8 +188,10 @@ def _executor(config: SweepConfig) -> Any:
 class _Jobs:
     """Hands cells to the executor, so many at a time, and takes what comes back."""
 
-    def __init__(self, config: SweepConfig, executor: Any, bar: Progress) -> None:
-        self.config, self.executor, self.bar = config, executor, bar
+    def __init__(
+        self, config: SweepConfig, executor: Any, bar: Progress, finished: Callable[[Cell], object] | None
+    ) -> None:
+        self.config, self.executor, self.bar, self.finished = config, executor, bar, finished
         self.out = Path(config.out)
         self.tries: Counter[str] = Counter()
         self.running: dict[str, tuple[Cell, Any]] = {}
@@ -243,6 +251,8 @@ class _Jobs:
             told = {"error": f"its process ended without a result, see {job.paths.stderr}", "again": True}
             _remember(self.out / cell.name, told)
         if told["error"] is None:
+            if self.finished is not None:
+                self.finished(cell)
             self.bar.update(1, cell.name)
             return []
         if told["again"] and self.tries[cell.name] <= self.config.retries:
