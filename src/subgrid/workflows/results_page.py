@@ -45,8 +45,8 @@ def _page(records: list[Record], planned: int) -> list[str]:
         f"{', '.join(map(str, _seen(records, 'seed')))}. Size {first['size']}, {settings['epochs']} epochs of "
         f"{samples['train']:,} columns of SPEEDY, scored on {samples[first['split']]:,} columns of its "
         f"{first['split']} months. R² is pooled over columns, times and levels; means are over the targets that vary; "
-        "± is half the range over seeds. `make matrix-small` makes these numbers and this page, and goes on where it was "
-        "stopped.",
+        "± is half the range over seeds. `make matrix-small` makes these numbers and this page, and goes on where it "
+        "was stopped.",
         "",
         "## Mean R²",
     ]
