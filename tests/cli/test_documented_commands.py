@@ -120,8 +120,10 @@ def no_work(monkeypatch):
         "subgrid.workflows.demo": ("run_demo", reached),
         "subgrid.workflows.sweep": ("run_sweep", reached),
     }
+    # all are imported before one is changed: what a module imports meanwhile, it would keep
+    modules = {module: import_module(module) for module in places}
     for module, (name, work) in places.items():
-        monkeypatch.setattr(import_module(module), name, work)
+        monkeypatch.setattr(modules[module], name, work)
     monkeypatch.setattr("subgrid.workflows.sweep.sweep_status", reached)
     for name in STUDIES:
         monkeypatch.setitem(STUDIES, name, reached)

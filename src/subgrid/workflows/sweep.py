@@ -172,7 +172,7 @@ def _executor(config: SweepConfig) -> Any:
     """Submitit's, with its logs and pickled calls in ``jobs`` below the sweep."""
     import submitit
 
-    logging.getLogger("submitit").setLevel(logging.ERROR)  # it warns on standard output
+    logging.getLogger("submitit").handlers.clear()  # it speaks on standard output, which is the result's
     folder = make_folder(Path(config.out)) / JOBS
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=config.launcher)
