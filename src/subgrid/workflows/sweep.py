@@ -170,10 +170,10 @@ def run_sweep(
 
 def _executor(config: SweepConfig) -> Any:
     """Submitit's, with its logs and pickled calls in ``jobs`` below the sweep."""
+    folder = make_folder(Path(config.out)) / JOBS
     import submitit
 
     logging.getLogger("submitit").handlers.clear()  # it speaks on standard output, which is the result's
-    folder = make_folder(Path(config.out)) / JOBS
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=config.launcher)
         minutes = {"timeout_min": LOCAL_MINUTES} if config.launcher == "local" else {}
