@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORE := physics columns scores networks emulator training hosts coupling evaluation deployment
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-kill lint docs study bench clean
+.PHONY: demo test test-slow test-kill test-matrix test-slurm lint docs study matrix-small bench clean
 
 # torch first and from the pinned file, so that nothing pulls another build of it.
 $(READY): pyproject.toml constraints.txt
@@ -26,7 +26,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not kill" --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not kill and not matrix and not slurm" --cov --cov-report=term:skip-covered
 	@for room in $(CORE); do \
 		$(BIN)/coverage report --include="*/subgrid/$$room/*" --precision=1 --fail-under=90 --format=total >/dev/null \
 			|| { echo "the tests meet less than 90 % of room $$room"; exit 1; }; \
@@ -45,9 +45,21 @@ docs: $(READY)
 test-kill: $(READY)
 	$(BIN)/python -m pytest -m kill tests/survival
 
+# Every architecture under every recipe at 8 and 60 levels; a cover of all pairs is in `make test`. A minute or two.
+test-matrix: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/training/test_matrix.py
+
+# Two cells of a sweep on a real SLURM of one node, which this installs (Debian's packages) and starts: as root.
+test-slurm: $(READY)
+	PYTHON=$(abspath $(BIN)/python) bash .ci/slurm
+
 # The ablation behind docs/stability.md; needs the demo's store, takes about two hours on 2 cores, resumable.
 study: $(READY)
 	$(BIN)/subgrid study stability --data $(OUT)/store.zarr --out $(OUT)/stability --docs docs
+
+# The numbers of docs/results.md: 90 runs, about 3 hours on 2 cores, resumable; what has a file in docs/results is done.
+matrix-small: $(READY)
+	$(BIN)/subgrid study matrix --data $(OUT)/store.zarr --out $(OUT)/matrix --docs docs
 
 # About eight minutes; each goal beside its floor from the same run. BENCH="--docs docs/performance.md" writes the page.
 bench: $(READY)

@@ -61,6 +61,8 @@ VERBS = verbs_of(app_module.app)
 
 def verb_of(command: str) -> str:
     words = command.split()[1:]
+    if words[0] == "sweep" and "=" in words[1]:
+        return "sweep run"
     return next((verb for n in (3, 2, 1) if (verb := " ".join(words[:n])) in VERBS), words[0])
 
 
@@ -114,6 +116,7 @@ def no_work(monkeypatch):
         "subgrid.coupling.run": ("couple", check_coupling),
         "subgrid.deployment.torchscript": ("export", reached),
         "subgrid.emulator.files": ("settings_of", trained),
+        "subgrid.evaluation.blend": ("blend", reached),
         "subgrid.evaluation.offline": ("evaluate", reached),
         "subgrid.evaluation.solution": ("score_submission", reached),
         "subgrid.evaluation.submission": ("write_submission", reached),
@@ -121,9 +124,13 @@ def no_work(monkeypatch):
         "subgrid.report": ("write_report", reached),
         "subgrid.training.fit": ("fit", check_training),
         "subgrid.workflows.demo": ("run_demo", reached),
+        "subgrid.workflows.sweep": ("run_sweep", reached),
     }
+    # all are imported before one is changed: what a module imports meanwhile, it would keep
+    modules = {module: import_module(module) for module in places}
     for module, (name, work) in places.items():
-        monkeypatch.setattr(import_module(module), name, work)
+        monkeypatch.setattr(modules[module], name, work)
+    monkeypatch.setattr("subgrid.workflows.sweep.sweep_status", reached)
     for name in STUDIES:
         monkeypatch.setitem(STUDIES, name, reached)
 

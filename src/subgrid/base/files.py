@@ -159,6 +159,18 @@ def only_writer(path: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock of the folder ``path`` (see :func:`only_writer`); nothing is written."""
+    try:
+        with path.with_name(f".{path.name}.lock").open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return False
+
+
 def folder_bytes(path: Path) -> int:
     """Total size of the files below ``path``."""
     return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())

@@ -13,6 +13,7 @@ import typer
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.cli.data import data
 from subgrid.cli.printing import Json, Run, Words, say
+from subgrid.cli.sweep import sweep
 
 app = typer.Typer(
     name="subgrid",
@@ -49,6 +50,7 @@ def everywhere(
 
 
 app.add_typer(data, name="data")
+app.add_typer(sweep, name="sweep")
 
 
 @app.command()
@@ -188,6 +190,23 @@ def export(run: Run, words: Words = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def blend(
+    words: Annotated[list[str], typer.Argument(help="runs, then key=value settings")], as_json: Json = False
+) -> None:
+    """Weigh several runs of one variable set on the validation split; the result is an emulator.
+
+    Example: subgrid blend sweep/mlp-standard-s7 sweep/unet-standard-s7 out=blend
+    """
+    from subgrid.cli.verbs import blend_settings
+    from subgrid.evaluation.blend import blend as blend_runs
+    from subgrid.evaluation.blend import blend_lines
+
+    config, out = blend_settings(words)
+    told = blend_runs(config, out)
+    say({"out": out, **told}, as_json, [*blend_lines(told), f"{out}: an emulator, to evaluate, couple or export"])
+
+
+@app.command()
 def report(
     folder: Annotated[str, typer.Argument(help="a demo folder or a folder with results")],
     out: Annotated[str | None, typer.Option(help="where to write the page")] = None,
@@ -223,7 +242,7 @@ def demo(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="stability")],
+    name: Annotated[str, typer.Argument(help="matrix or stability")],
     out: Annotated[str, typer.Option(help="folder of all results")],
     data_store: Annotated[str, typer.Option("--data", help="column store with two years")],
     docs: Annotated[str | None, typer.Option(help="folder to write the study's page and figures to")] = None,
@@ -240,12 +259,22 @@ def study(
 @app.command("list")
 def list_names(
     what: Annotated[str, typer.Argument(help="architectures, recipes, variables or hosts")] = "",
+    size: Annotated[str, typer.Option(help="count parameters at this size: small or paper")] = "",
+    variables: Annotated[str, typer.Option(help="count parameters with this variable set")] = "",
+    recipe: Annotated[str, typer.Option(help="count parameters with this recipe")] = "",
+    levels: Annotated[int | None, typer.Option(help="of the columns (default: 8 of SPEEDY, 60 of ClimSim)")] = None,
     as_json: Json = False,
 ) -> None:
-    """List architectures, recipes, variable sets and hosts.
+    """List architectures, recipes, variable sets and hosts; with options, the parameters of each architecture.
 
-    Example: subgrid list architectures
+    Example: subgrid list architectures --size paper --variables v2_rh_mc --recipe confidence
     """
+    from subgrid.cli.verbs import listed_sizes
+
+    if size or variables or recipe or levels is not None:
+        told, lines = listed_sizes(what, size, variables, recipe, levels)
+        say(told, as_json, lines)
+        return
     from subgrid.base.errors import unknown_name
     from subgrid.columns.variables import variable_set_names
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from itertools import product
 from typing import Any, TypeVar
 
 from subgrid.base.errors import SubgridError, UsageError, nearest, unknown_name
@@ -78,6 +79,55 @@ def compose(
     assert isinstance(plain, dict)
     logging.getLogger("subgrid").debug("settings: %s", plain)
     return {str(k): v for k, v in plain.items()}
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One choice from every comma list: the words with it, and names of the choices but those of :data:`NAMED`."""
+
+    words: list[str]
+    names: list[str]
+
+
+#: Keys whose values a name has in any case.
+NAMED = ("architecture", "recipe", "seed")
+
+
+def combinations(words: Sequence[str]) -> list[Combination]:
+    """All choices from the lists in ``words``, the last list fastest; Hydra's grammar: ``seed=1,2``, ``x=range(1,4)``.
+
+    Raises:
+        UsageError: a word that is not ``key=value``, or not in that grammar.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    choices: list[list[tuple[str, str]]] = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key) or "${" in value:
+            raise UsageError(f"'{word}' is not of the form key=value or key=value,value (interpolation is not taken)")
+        try:
+            parsed = OverridesParser.create().parse_override(word)
+            values = list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else [None]
+        except HydraException as error:
+            raise UsageError(_first_line(error)) from error
+        plain = key.rpartition(".")[2]
+        choices.append(
+            [
+                (word, "") if one is None else (f"{key}={one}", "" if key in NAMED else f"{plain}{_in_a_name(one)}")
+                for one in values
+            ]
+        )
+    found = []
+    for chosen in product(*choices):
+        found.append(Combination([word for word, _ in chosen], [name for _, name in chosen if name]))
+    return found
+
+
+def _in_a_name(value: str) -> str:
+    """``value`` as a part of a folder's name: what is more than letters, digits, dots and signs becomes ``_``."""
+    return re.sub(r"[^\w.+]+", "_", value).strip("_")
 
 
 def _group_keys(group: str, choices: dict[str, Any]) -> list[str]:

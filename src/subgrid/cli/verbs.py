@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from subgrid.base.errors import UsageError
-from subgrid.cli.compose import build, compose
+from subgrid.base.errors import UsageError, unknown_name
+from subgrid.cli.compose import build, combinations, compose
 from subgrid.emulator.config import EmulatorConfig
 
 
@@ -125,6 +125,49 @@ def train_settings(words: list[str]) -> tuple[Any, str]:
     return (config, out) if own == config.variables else _train_settings(words, own, {})
 
 
+@dataclass(frozen=True)
+class SweepWords:
+    """``subgrid sweep``, beside the words of ``subgrid train`` and ``slurm.*``."""
+
+    out: str = "???"
+    launcher: str = "local"
+    workers: int = 0
+    retries: int = 1
+    split: str = "test"
+    metrics: str = "standard"
+    slurm: str = "given"
+
+
+def sweep_settings(words: list[str]) -> tuple[Any, list[Any]]:
+    """Words of ``subgrid sweep`` -> how it runs, and its cells: the product of all comma lists.
+
+    A cell is named after its architecture, recipe and seed, and whatever else there are lists of. Words for SLURM
+    begin with ``slurm.`` and are submitit's: ``slurm.timeout_min=60``, ``slurm.slurm_partition=gpu``.
+    """
+    from subgrid.evaluation.metrics import chosen
+    from subgrid.workflows.sweep import Cell, SweepConfig
+
+    own = {f.name for f in fields(SweepWords)}
+    known = {*own, *(f.name for f in fields(TrainWords))}
+    heads = [re.split(r"[=.]", word)[0] for word in words]
+    for word, head in zip(words, heads, strict=True):
+        if "=" in word and head not in known:
+            raise unknown_name("option", head, known)
+    mine = [word for word, head in zip(words, heads, strict=True) if head in own]
+    settings = compose(SweepWords, quoted_metrics(mine), groups={"slurm": {"given": {}}}, open_groups=["slurm"])
+    slurm = settings.pop("slurm")
+    slurm.pop("name")
+    settings = _typed(SweepWords, settings)
+    chosen(settings["metrics"])
+    config = SweepConfig(**settings, slurm=slurm)
+    cells = []
+    for cell in combinations([word for word in words if word not in mine]):
+        train, _ = train_settings([*cell.words, f"out={config.out}"])
+        parts = [train.architecture, train.recipe, f"s{train.seed}", *cell.names]
+        cells.append(Cell("-".join(parts), train))
+    return config, cells
+
+
 def _train_settings(words: list[str], variables: str, held: dict[str, Any]) -> tuple[Any, str]:
     """``held`` are the settings of the run that this one begins with, if it does."""
     from subgrid.columns.variables import variable_set
@@ -174,13 +217,39 @@ def couple_settings(words: list[str]) -> dict[str, Any]:
     return {**_typed(CoupleWords, settings), "constraints": changes}
 
 
+@dataclass(frozen=True)
+class BlendWords:
+    """``subgrid blend`` beside its runs; an empty ``data`` is the store of the first run."""
+
+    out: str = "???"
+    data: str = ""
+    split: str = "validation"
+    objective: str = "mse"
+    groups: str = "all"
+    negative: bool = True
+
+
+def blend_settings(words: list[str]) -> tuple[Any, str]:
+    """Words of ``subgrid blend``, runs and settings -> its config and the output folder."""
+    from subgrid.evaluation.blend import BlendConfig
+
+    runs = tuple(word for word in words if "=" not in word)
+    settings = _typed(BlendWords, compose(BlendWords, [word for word in words if "=" in word]))
+    out, data = settings.pop("out"), settings.pop("data")
+    config = BlendConfig(runs, data, **settings)
+    return replace(config, data=store_of(runs[0], data)), out
+
+
+def quoted_metrics(words: list[str]) -> list[str]:
+    """A comma list of metrics, which Hydra's grammar keeps for sweeps, as one text."""
+    return [re.sub(r"^metrics=([\w ]+(?:,[\w ]+)+)$", r"metrics='\1'", word) for word in words]
+
+
 def evaluate_settings(words: list[str]) -> dict[str, Any]:
     """Words of ``subgrid evaluate``."""
     from subgrid.evaluation.metrics import chosen
 
-    # A comma list, which Hydra's grammar keeps for sweeps, as one text.
-    quoted = [re.sub(r"^metrics=([\w ]+(?:,[\w ]+)+)$", r"metrics='\1'", word) for word in words]
-    settings = _typed(EvaluateWords, compose(EvaluateWords, quoted))
+    settings = _typed(EvaluateWords, compose(EvaluateWords, quoted_metrics(words)))
     chosen(settings["metrics"])
     return settings
 
@@ -206,6 +275,23 @@ def filled(words: list[str]) -> dict[str, float]:
         except ValueError as error:
             raise UsageError(f"--fill {word}: write NAME=VALUE, as in cam_in_SNOWHICE=0") from error
     return found
+
+
+def listed_sizes(
+    what: str, size: str, variables: str, recipe: str, levels: int | None
+) -> tuple[dict[str, Any], list[str]]:
+    """What ``subgrid list architectures`` with options prints: the result, and its lines for a reader."""
+    from subgrid.training.sizes import parameter_counts
+
+    if what not in ("", "architectures"):
+        raise UsageError(f"list {what} has no parameters to count: --size and its like are for list architectures")
+    size, recipe = size or TrainWords.size, recipe or TrainWords.recipe
+    found = parameter_counts(size, variables or TrainWords.variables, recipe, levels)
+    told = {"size": size, "recipe": recipe, **asdict(found)}
+    lines = [f"trainable parameters, {size}, {found.variables} at {found.levels} levels, recipe {recipe}:"]
+    lines += [f"{name:16s}{number:14,d}" for name, number in found.parameters.items()]
+    lines += [f"{name:16s}refused: {reason}" for name, reason in found.refused.items()]
+    return told, lines
 
 
 def results_of(run: str, given: str, name: str) -> str:

@@ -21,6 +21,8 @@ Kind = Literal["profile", "scalar"]
 ENTRY_POINT_GROUP = "subgrid.variable_sets"
 #: Physical constants by the name that a variable set gives.
 CONSTANTS = {"speedy": SPEEDY, "e3sm": E3SM}
+#: Levels of the columns that those models usually give.
+LEVELS = {"speedy": 8, "e3sm": 60}
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,11 @@ class VariableSet:
     def physics(self) -> Constants:
         """Physical constants of the model that the variables come from."""
         return CONSTANTS[self.constants]
+
+    @property
+    def usual_levels(self) -> int:
+        """Levels of the columns that the model usually gives: 8 of SPEEDY, 60 of ClimSim's E3SM."""
+        return LEVELS[self.constants]
 
     def published_order(self, levels: int) -> NDArray[np.intp]:
         """Where each channel of the published flat input lies in ours, (n_in,): ``published = ours[:, order]``."""

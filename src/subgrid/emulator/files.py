@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -20,13 +20,17 @@ from subgrid.columns.normalisation import with_fill
 from subgrid.columns.store import ColumnStore
 from subgrid.columns.variables import VariableSet
 from subgrid.emulator.base import ColumnEmulator
+from subgrid.emulator.blend import BlendedEmulator
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.emulator.emulator import Emulator, build_emulator, network_shape
+from subgrid.emulator.flat import flatten
 from subgrid.emulator.published import TIME_STEP, PublishedEmulator, load_published
 from subgrid.networks import NetworkShape, build
 from subgrid.physics.vertical import VerticalGrid
 
 DESCRIPTION, WEIGHTS, PUBLISHED = "emulator.json", "weights.safetensors", "published.pt"
+#: Where a blend's emulators lie, and more of them than this are taken for damage.
+MEMBERS, MOST_MEMBERS = "members", 1000
 #: Settings by which a network was trained, which therefore cannot change afterwards.
 FIXED = (
     "inputs",
@@ -45,6 +49,8 @@ def save_emulator(emulator: ColumnEmulator, folder: Path | str) -> Path:
     folder = make_folder(Path(folder))
     if isinstance(emulator, PublishedEmulator):
         return _save_published(emulator, folder)
+    if isinstance(emulator, BlendedEmulator):
+        return _save_blend(emulator, folder)
     assert isinstance(emulator, Emulator)
     write_arrays(
         folder / WEIGHTS, {name: value.detach().cpu().numpy() for name, value in emulator.state_dict().items()}
@@ -88,6 +94,40 @@ def _save_published(emulator: PublishedEmulator, folder: Path) -> Path:
     return folder
 
 
+def _save_blend(blend: BlendedEmulator, folder: Path) -> Path:
+    """Its members in folders of their own, and the weights of each channel."""
+    for k, member in enumerate(blend.members):
+        save_emulator(cast(Emulator, member), folder / MEMBERS / str(k))
+    weights = {name: blend.get_buffer(name).cpu().numpy() for name in ("profile_weight", "scalar_weight")}
+    write_arrays(folder / WEIGHTS, weights)
+    write_json(
+        folder / DESCRIPTION,
+        {
+            **mark(EMULATOR),
+            "blend": len(blend.members),
+            "metadata": blend.metadata,
+            "versions": versions(),
+        },
+    )
+    return folder
+
+
+def _load_blend(folder: Path, description: dict[str, Any], changes: dict[str, Any]) -> BlendedEmulator:
+    count, metadata = description["blend"], description.get("metadata")
+    if not isinstance(count, int) or not 2 <= count <= MOST_MEMBERS or not isinstance(metadata, dict):
+        raise SubgridError(f"{folder / DESCRIPTION} is damaged (it tells of {count!r} members)")
+    members = [load_emulator(folder / MEMBERS / str(k), **changes) for k in range(count)]
+    held = read_arrays(folder / WEIGHTS)
+    try:
+        parts = (torch.from_numpy(held[name]) for name in ("profile_weight", "scalar_weight"))
+        blend = BlendedEmulator(members, flatten(*parts).double().numpy())
+    except (KeyError, IndexError, RuntimeError, SubgridError) as error:
+        raise SubgridError(f"{folder / WEIGHTS} does not fit its members ({error})") from error
+    blend.metadata = metadata
+    blend.eval()
+    return blend
+
+
 def load(
     path: Path | str,
     variables: str = "",
@@ -119,6 +159,8 @@ def load(
     if variables or grid is not None or time_step is not None:
         raise UsageError(f"{path} says itself what it reads: variables, grid and time step are for TorchScript files")
     description = require_format(read_json(folder / DESCRIPTION), EMULATOR, folder / DESCRIPTION)
+    if "blend" in description:
+        return _load_blend(folder, description, changes)
     if "published" not in description:
         return load_emulator(folder, **changes)
     _refuse_changes(path, changes)
@@ -218,6 +260,10 @@ def load_emulator(folder: Path | str, **changes: Any) -> Emulator:
     description = require_format(read_json(folder / DESCRIPTION), EMULATOR, folder / DESCRIPTION)
     if "published" in description:
         raise SubgridError(f"{folder} holds a published network, which cannot be trained: train an emulator of its own")
+    if "blend" in description:
+        raise SubgridError(
+            f"{folder} holds a blend, which is neither trained nor blended again: name its members' runs"
+        )
     emulator = _rebuild(description, folder, changes)
     _load_weights(emulator, folder / WEIGHTS)
     return emulator.eval()

@@ -155,7 +155,9 @@ class Pao(Network):
         self.scrambled = config.paper_compatible
 
     def forward(self, profiles: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
-        part = self.project(profiles * self.scale + self.offset) + self.place
+        # one layout: for others torch multiplies in an order that depends on whether the weight may be trained
+        scaled = (profiles * self.scale + self.offset).contiguous()
+        part = self.project(scaled) + self.place
         x = self.norm(torch.cat([part, self.by_level(scalars)], dim=2))
         x = self.lstm(self.blocks(x))
         flat = self.flat_norm(x.flatten(1))

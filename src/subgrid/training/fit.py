@@ -206,11 +206,11 @@ def fit(config: TrainConfig, run: Path | str) -> Emulator:
     store = open_store(config.data)
     with only_writer(run):
         if (run / "metrics.json").exists():
-            _same_config(config, run)
+            require_same_config(config, run)
             logger.info("train: %s is finished already", run)
             return load_emulator(run)
         if (run / "config.json").exists():
-            _same_config(config, run)
+            require_same_config(config, run)
         emulator, chosen = prepare(config, store)  # refuses a wrong config before anything is written
         make_folder(run)
         write_record(run / "config.json", RUN, asdict(config))
@@ -225,7 +225,7 @@ def _origins(config: TrainConfig, store: ColumnStore) -> dict[str, Any]:
     return {"store": dict(store.spec.provenance), **second}
 
 
-def _same_config(config: TrainConfig, run: Path) -> None:
+def require_same_config(config: TrainConfig, run: Path) -> None:
     """Refuse to go on with another config; a setting that the held one lacks had its default."""
     held = _decisive(read_record(run / "config.json", RUN))
     wanted = _decisive(json.loads(json.dumps(asdict(config))))

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from subgrid.base.errors import unknown_name
+from subgrid.workflows.matrix import matrix
 from subgrid.workflows.stability import stability
 
-STUDIES: dict[str, Callable[[Path, Path, Path | None], Path]] = {"stability": stability}
+STUDIES: dict[str, Callable[[Path, Path, Path | None], Path]] = {"matrix": matrix, "stability": stability}
 
 
 def run_study(name: str, store: Path, out: Path, docs: Path | None = None) -> Path:

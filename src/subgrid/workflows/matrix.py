@@ -1,0 +1,139 @@
+"""The small matrix: six architectures under five recipes, three seeds, on a SPEEDY store; and the page of its results.
+
+Each cell leaves a small file of scores, which is committed: a fresh machine goes on where another one stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from subgrid.base.files import make_folder, read_json
+from subgrid.base.formats import EVALUATION, SCORES, read_record, write_record
+from subgrid.base.provenance import versions
+from subgrid.columns.store import ColumnStore, open_store
+from subgrid.emulator.emulator import Emulator
+from subgrid.emulator.files import load_emulator
+from subgrid.emulator.flat import FlatEmulator
+from subgrid.evaluation.sureness import rank_correlation
+from subgrid.training.fit import TrainConfig
+from subgrid.workflows.results_page import write_page
+from subgrid.workflows.sweep import Cell, SweepConfig, run_sweep
+
+logger = logging.getLogger("subgrid")
+ARCHITECTURES = ("unet", "squeezeformer", "res_lstm", "pao", "convnext", "encdec_lstm")
+RECIPES = ("standard", "confidence", "difference", "multirepresentation", "expanded")
+SEEDS = (7, 43, 1024)
+#: What a cell of about two minutes on two cores takes.
+RECIPE_SETTINGS = {"epochs": 2, "batch_size": 2048}
+FOLDER, PAGE = "results", "results.md"
+#: Columns of a call that is timed, and calls.
+COLUMNS, CALLS = 2048, 12
+
+
+def plan(store: Path | str) -> list[Cell]:
+    """All cells, seed by seed, so that a matrix that is cut has something of every pair."""
+    found = []
+    for seed in SEEDS:
+        for architecture in ARCHITECTURES:
+            for recipe in RECIPES:
+                train = TrainConfig(
+                    data=str(store),
+                    architecture=architecture,
+                    recipe=recipe,
+                    recipe_settings=dict(RECIPE_SETTINGS),
+                    seed=seed,
+                    perturbed=False,
+                )
+                found.append(Cell(f"{architecture}-{recipe}-s{seed}", train))
+    return found
+
+
+def matrix(store: Path, out: Path, docs: Path | None, cells: list[Cell] | None = None) -> Path:
+    """Run the cells that have no scores yet, and write the page; returns the page.
+
+    Args:
+        store: a SPEEDY store; not opened where every cell has its scores.
+        out: folder of the runs.
+        docs: receives ``results/<cell>.json`` and ``results.md`` (None: into ``out``).
+        cells: to run; None: :func:`plan`.
+
+    Raises:
+        SubgridError: the store cannot be used, or ``out`` holds runs with other settings.
+    """
+    docs = docs or out
+    folder = make_folder(docs / FOLDER)
+    every = plan(store) if cells is None else cells
+    missing = [cell for cell in every if not _has_scores(folder, cell)]
+    if missing:
+        held = open_store(store)
+
+        def keep(cell: Cell) -> None:
+            write_record(folder / f"{cell.name}.json", SCORES, cell_scores(cell, out / cell.name, held))
+            write_page(folder, docs / PAGE, len(every))
+
+        run_sweep(SweepConfig(str(out)), missing, keep)
+    return write_page(folder, docs / PAGE, len(every))
+
+
+def _settings(cell: Cell) -> dict[str, Any]:
+    """What decides a cell's result, but the place of the store."""
+    return {k: v for k, v in json.loads(json.dumps(asdict(cell.train))).items() if k != "data"}
+
+
+def _has_scores(folder: Path, cell: Cell) -> bool:
+    """Whether a file of scores is there, of the very settings."""
+    path = folder / f"{cell.name}.json"
+    return path.exists() and read_record(path, SCORES)["train"] == _settings(cell)
+
+
+def cell_scores(cell: Cell, run: Path, store: ColumnStore) -> dict[str, Any]:
+    """What is kept of a finished cell: R2 per variable beside ridge's, size, speed, and what a confidence is worth."""
+    scores = read_record(run / "evaluation" / "scores.json", EVALUATION)
+    metrics = read_json(run / "metrics.json")
+    emulator = load_emulator(run)
+    sure = rank_correlation(emulator, store[scores["split"]]) if emulator.config.confidence else None
+    return {
+        **cell.about(),
+        "train": _settings(cell),
+        "split": scores["split"],
+        "samples": {"train": store["train"].samples, scores["split"]: scores["samples"]},
+        "r2": {name: _rounded(v["r2"]) for name, v in scores["models"]["emulator"].items()},
+        "ridge_r2": {name: _rounded(v["r2"]) for name, v in scores["models"]["ridge"].items()},
+        "parameters": metrics["parameters"],
+        "training_seconds": metrics["seconds"],
+        "columns_per_second": columns_per_second(emulator, store),
+        "threads": torch.get_num_threads(),
+        "rank_correlation": sure,
+        "machine": platform.machine(),
+        "versions": versions(),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
+def columns_per_second(emulator: Emulator, store: ColumnStore) -> int:
+    """Columns of the test split per second, raw SI in and out, in calls of 2,048; the median call counts."""
+    split = store["test"]
+    x = torch.from_numpy(np.resize(split.read_variables(emulator.variables.inputs, 0), (COLUMNS, _width(emulator))))
+    flat, seconds = FlatEmulator(emulator).eval(), []
+    with torch.inference_mode():
+        for _ in range(CALLS):
+            started = time.perf_counter()
+            flat(x)
+            seconds.append(time.perf_counter() - started)
+    return round(COLUMNS / float(np.median(seconds[2:])))
+
+
+def _width(emulator: Emulator) -> int:
+    return FlatEmulator(emulator).n_in

@@ -1,0 +1,147 @@
+"""The page of the matrix's results, from the files of scores alone: no figure of it is typed by hand."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from subgrid.base.errors import SubgridError
+from subgrid.base.files import write_text
+from subgrid.base.formats import SCORES, read_record
+
+Record = dict[str, Any]
+STANDARD = "standard"
+#: What stands where there is no number.
+NONE = "–"
+
+
+def write_page(folder: Path, page: Path, planned: int) -> Path:
+    """Write ``page`` from all ``folder/*.json``.
+
+    Raises:
+        SubgridError: the folder has no scores, or a file of another kind.
+    """
+    records = [read_record(path, SCORES) for path in sorted(folder.glob("*.json"))]
+    if not records:
+        raise SubgridError(f"{folder} holds no scores: run `make matrix-small`")
+    write_text(page, "\n".join(_page(records, planned)).rstrip() + "\n")
+    return page
+
+
+def mean_r2(record: Record, key: str = "r2") -> float:
+    """Mean R2 over the targets that vary."""
+    return statistics.fmean(v for v in record[key].values() if v is not None)
+
+
+def _page(records: list[Record], planned: int) -> list[str]:
+    first = records[0]
+    architectures, recipes = (_seen(records, key) for key in ("architecture", "recipe"))
+    settings, samples = first["train"]["recipe_settings"], first["samples"]
+    lines = [
+        "# Results",
+        f"{len(records)} of {planned} runs: {', '.join(architectures)}; recipes {', '.join(recipes)}; seeds "
+        f"{', '.join(map(str, _seen(records, 'seed')))}. Size {first['size']}, {settings['epochs']} epochs of "
+        f"{samples['train']:,} columns of SPEEDY, scored on {samples[first['split']]:,} columns of its "
+        f"{first['split']} months. R² is pooled over columns, times and levels; means are over the targets that vary; "
+        "± is half the range over seeds. `make matrix-small` makes these numbers and this page, and goes on where it "
+        "was stopped.",
+        "",
+        "## Mean R²",
+    ]
+    by = _by(records, "architecture", "recipe")
+    lines += _table(
+        ["architecture", *recipes, "ridge"],
+        [
+            [a, *(_spread(mean_r2(r) for r in by.get((a, c), [])) for c in recipes), _ridge(by.get((a, STANDARD), []))]
+            for a in architectures
+        ],
+    )
+    lines += ["", "## What a recipe changes", "Mean R² minus that of `standard` with the same seed.", ""]
+    others = [c for c in recipes if c != STANDARD]
+    lines += _table(
+        ["architecture", *others], [[a, *(_change(by, a, c, mean_r2) for c in others)] for a in architectures]
+    )
+    lines += ["", *_sureness(by, architectures), "", *_sizes(by, architectures, recipes)]
+    for recipe in recipes:
+        lines += ["", f"## R² by variable, {recipe}", *_variables(by, architectures, recipe)]
+    return lines
+
+
+def _sureness(by: dict[tuple[Any, ...], list[Record]], architectures: list[Any]) -> list[str]:
+    rows = []
+    for a in architectures:
+        found = [r["rank_correlation"] for r in by.get((a, "confidence"), []) if r["rank_correlation"]]
+        rows.append([a, *(_spread(one[key] for one in found) for key in ("channels", "pooled"))])
+    return [
+        "## What a confidence is worth",
+        "Rank correlation of the loss that recipe `confidence` predicts and the true squared error: mean over output "
+        "channels, each over columns; and of all channels and columns together.",
+        "",
+        *_table(["architecture", "mean over channels", "pooled"], rows),
+    ]
+
+
+def _sizes(by: dict[tuple[Any, ...], list[Record]], architectures: list[Any], recipes: list[Any]) -> list[str]:
+    rows = []
+    for a in architectures:
+        for c in recipes:
+            held = by.get((a, c), [])
+            if held:
+                speed = statistics.median(r["columns_per_second"] for r in held)
+                seconds = statistics.fmean(r["training_seconds"] for r in held)
+                threads = ", ".join(sorted({str(r["threads"]) for r in held}))
+                rows.append([a, c, f"{held[0]['parameters']:,}", f"{speed:,.0f}", threads, f"{seconds:.0f}"])
+    titles = ["architecture", "recipe", "parameters", "columns/s", "threads", "training, s"]
+    return ["## Size and speed", "Columns per second in calls of 2,048, raw SI in and out.", "", *_table(titles, rows)]
+
+
+def _variables(by: dict[tuple[Any, ...], list[Record]], architectures: list[Any], recipe: str) -> list[str]:
+    held = {a: by.get((a, recipe), []) for a in architectures}
+    some = [r for records in held.values() for r in records]
+    rows = [
+        [
+            name,
+            *(_spread(r["r2"][name] for r in held[a]) for a in architectures),
+            _spread(r["ridge_r2"][name] for r in some),
+        ]
+        for name in some[0]["r2"]
+    ]
+    return _table(["variable", *architectures, "ridge"], rows)
+
+
+def _ridge(records: list[Record]) -> str:
+    return _spread(mean_r2(r, "ridge_r2") for r in records)
+
+
+def _change(
+    by: dict[tuple[Any, ...], list[Record]], architecture: str, recipe: str, score: Callable[[Record], float]
+) -> str:
+    plain = {r["seed"]: score(r) for r in by.get((architecture, STANDARD), [])}
+    return _spread((score(r) - plain[r["seed"]] for r in by.get((architecture, recipe), []) if r["seed"] in plain), "+")
+
+
+def _spread(values: Iterable[float | None], sign: str = "") -> str:
+    """Mean, and half the range where there is more than one value."""
+    found = [v for v in values if v is not None]
+    if not found:
+        return NONE
+    mean = f"{statistics.fmean(found):{sign}.4f}"
+    return mean if len(found) == 1 else f"{mean} ± {(max(found) - min(found)) / 2:.4f}"
+
+
+def _seen(records: list[Record], key: str) -> list[Any]:
+    return sorted({record[key] for record in records}, key=lambda v: (v != STANDARD, v))
+
+
+def _by(records: list[Record], *keys: str) -> dict[tuple[Any, ...], list[Record]]:
+    found: dict[tuple[Any, ...], list[Record]] = {}
+    for record in records:
+        found.setdefault(tuple(record[key] for key in keys), []).append(record)
+    return found
+
+
+def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return ["| " + " | ".join(map(str, cells)) + " |" for cells in lines]

@@ -1,0 +1,123 @@
+"""The matrix: cells leave scores that another machine goes on from, and a page that is made of those files alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from subgrid.base.errors import SubgridError
+from subgrid.evaluation.sureness import rank_correlation
+from subgrid.workflows import matrix as matrix_module
+from subgrid.workflows.matrix import ARCHITECTURES, RECIPES, SEEDS, matrix, plan
+from subgrid.workflows.results_page import mean_r2, write_page
+from subgrid.workflows.sweep import Cell, SweepConfig
+
+
+@pytest.fixture
+def cells(tiny_store, monkeypatch):
+    """Three cells of seconds, in this process."""
+    monkeypatch.setattr(matrix_module, "SweepConfig", lambda out: SweepConfig(out, launcher="debug"))
+    settings = {"recipe_settings": {"epochs": 1, "batch_size": 256}, "precision": "32-true", "architecture": "mlp"}
+    made = []
+    for cell in plan(tiny_store.path)[:2]:
+        network = {"widths": [16]}
+        made.append(Cell(cell.name, replace(cell.train, network=network, **settings)))
+    made.append(Cell("other-seed", replace(made[0].train, seed=43)))
+    return made
+
+
+def test_the_plan_has_every_cell_once_and_a_seed_at_a_time():
+    every = plan("store.zarr")
+    assert len({cell.name for cell in every}) == len(every) == 90
+    assert {cell.train.seed for cell in every[:30]} == {SEEDS[0]}
+    first = {(cell.train.architecture, cell.train.recipe) for cell in every[:30]}
+    assert first == {(a, r) for a in ARCHITECTURES for r in RECIPES}
+
+
+def test_cells_leave_scores_from_which_another_machine_goes_on(cells, tiny_store, tmp_path):
+    page = matrix(tiny_store.path, tmp_path / "runs", tmp_path / "docs", cells[:2])
+    files = sorted((tmp_path / "docs" / "results").iterdir())
+    assert [f.name for f in files] == sorted(f"{cell.name}.json" for cell in cells[:2])
+    assert all(f.stat().st_size < 8000 for f in files)
+    shutil.rmtree(tmp_path / "runs")
+    # a fresh machine has the files alone: it runs what lacks, and needs no store where nothing does
+    assert matrix(tiny_store.path, tmp_path / "runs", tmp_path / "docs", cells) == page
+    assert not (tmp_path / "runs" / cells[0].name).exists() and (tmp_path / "runs" / "other-seed").exists()
+    shutil.rmtree(tmp_path / "runs")
+    nowhere = [Cell(c.name, replace(c.train, data="nowhere")) for c in cells]
+    assert matrix(tmp_path / "nowhere", tmp_path / "runs", tmp_path / "docs", nowhere) == page
+    other = [Cell(cells[0].name, replace(cells[0].train, recipe_settings={"epochs": 2, "batch_size": 256}))]
+    with pytest.raises(SubgridError, match="nowhere"):
+        matrix(tmp_path / "nowhere", tmp_path / "runs", tmp_path / "docs", other)
+
+
+def test_the_page_says_what_the_files_say(cells, tiny_store, tmp_path):
+    page = matrix(tiny_store.path, tmp_path / "runs", tmp_path / "docs", cells).read_text()
+    records = [json.loads(p.read_text()) for p in (tmp_path / "docs" / "results").iterdir()]
+    plain = {r["seed"]: mean_r2(r) for r in records if r["recipe"] == "standard"}
+    mean, half = sum(plain.values()) / 2, abs(plain[7] - plain[43]) / 2
+    assert f"| mlp | {mean:.4f} ± {half:.4f} |" in page
+    sure = next(r for r in records if r["recipe"] == "confidence")
+    assert f"| mlp | {mean_r2(sure) - plain[7]:+.4f} |" in page
+    assert f"{sure['rank_correlation']['pooled']:.4f}" in page
+    assert all(f"| {name} |" in page for name in sure["r2"])
+    assert "3 of 3 runs" in page
+
+
+def test_no_scores_are_refused(tmp_path):
+    with pytest.raises(SubgridError, match="make matrix-small"):
+        write_page(tmp_path, tmp_path / "page.md", 90)
+
+
+class Told(torch.nn.Module):
+    """A network that always answers 0, and tells as its confidence a monotone function of the first input, or noise."""
+
+    def __init__(self, network, knows):
+        super().__init__()
+        self.shape, self.knows = network.shape, knows
+
+    def forward(self, p, s):
+        profiles = p.new_zeros(len(p), self.shape.levels, 2 * self.shape.profiles_out)
+        scalars = s.new_zeros(len(s), 2 * self.shape.scalars_out)
+        told = self.knows(p, s)
+        profiles[..., self.shape.profiles_out :] = told[:, None, None]
+        scalars[:, self.shape.scalars_out :] = told[:, None]
+        return profiles, scalars
+
+
+def test_the_rank_correlation_by_hand(make_emulator, tiny_store):
+    emulator = make_emulator(confidence=True)
+    emulator.network = Told(emulator.network, lambda p, s: s[:, 1])  # insolation
+    found = rank_correlation(emulator, tiny_store["test"])
+    test = tiny_store["test"]
+    x, y = (
+        np.concatenate([test.read_variables(v, b) for b in range(test.blocks)])
+        for v in (emulator.variables.inputs, emulator.variables.targets)
+    )
+    train = tiny_store["train"].variable_statistics(emulator.variables.targets)
+    live = train["std"] > 1e-5 * abs(train["mean"])
+    error = ((y - train["mean"]) / np.where(live, train["std"], 1.0)) ** 2
+    error = error[:, live & (error.std(axis=0) > 0)]
+    wanted = [spearmanr(x[:, 33], error[:, k]).statistic for k in range(error.shape[1])]
+    assert found["channels"] == pytest.approx(np.mean(wanted), abs=2e-3)
+    told = np.repeat(x[:, 33:34], error.shape[1], axis=1)
+    assert found["pooled"] == pytest.approx(spearmanr(told.ravel(), error.ravel()).statistic, abs=2e-3)
+
+
+def test_a_confidence_of_noise_is_worth_nothing(make_emulator, tiny_store):
+    emulator = make_emulator(confidence=True)
+    torch.manual_seed(0)
+    emulator.network = Told(emulator.network, lambda p, s: torch.randn(len(p)))
+    found = rank_correlation(emulator, tiny_store["test"])
+    assert abs(found["channels"]) < 0.1 and abs(found["pooled"]) < 0.1
+
+
+def test_no_confidence_is_refused(tiny_emulator, tiny_store):
+    with pytest.raises(SubgridError, match="recipe=confidence"):
+        rank_correlation(tiny_emulator, tiny_store["test"])
