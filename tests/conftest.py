@@ -454,6 +454,15 @@ def pytest_configure(config):
         os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
+#: Rooms whose files take minutes each.
+LONG = ("benchmarks", "hosts", "package", "survival", "workflows")
+
+
+def pytest_collection_modifyitems(items):
+    """Long files come first, so that of two processes neither is left with one at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
+
+
 #: In CI everything that a test needs is installed; only these may be absent.
 MAY_BE_ABSENT = ("GPU", "FTorch", "reference data")
 
