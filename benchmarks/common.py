@@ -116,7 +116,7 @@ def synthetic_store(path: Path, samples: int, validation: int = 0, block: int | 
     What the numbers are makes no difference to the time that it takes to move them.
     """
     from subgrid.columns import ColumnGrid, StoreWriter, variable_set
-    from subgrid.columns.store import BLOCK, StoreSpec
+    from subgrid.columns.layout import BLOCK, StoreSpec
     from subgrid.physics.vertical import VerticalGrid
 
     chosen = variable_set("speedy")

@@ -24,7 +24,7 @@ def host_with_store(folder: Path, smoke: bool) -> tuple[Any, Path, Any]:
     from safetensors.numpy import save_file
 
     from subgrid.columns import StoreWriter, variable_set
-    from subgrid.columns.store import StoreSpec
+    from subgrid.columns.layout import StoreSpec
     from subgrid.hosts.speedy.generate import Generator
     from subgrid.hosts.speedy.host import Speedy
 

@@ -15,7 +15,8 @@ class Stretch:
     """A generator that stores stretch after stretch of days, each from the same state of the host."""
 
     def __init__(self, path: Path, host: Any, model: Any, carry: Any, days: int, rounds: int, perturbed: float) -> None:
-        from subgrid.columns.store import StoreSpec, StoreWriter
+        from subgrid.columns.layout import StoreSpec
+        from subgrid.columns.writer import StoreWriter
         from subgrid.hosts.speedy.generate import Generator
         from subgrid.hosts.speedy.perturb import perturber
         from subgrid.hosts.speedy.settings import GenerateConfig

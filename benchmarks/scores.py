@@ -85,7 +85,7 @@ def aggregation(found: list[dict[str, Any]], times: int, rounds: int) -> float:
 def store_of(folder: Path, rows: int) -> Any:
     """A store of the set v1 with a split `scoring` of standard normal rows at plausible surface pressure."""
     from subgrid.columns import ColumnGrid, StoreWriter, variable_set
-    from subgrid.columns.store import StoreSpec
+    from subgrid.columns.layout import StoreSpec
     from subgrid.columns.variables import offsets
     from subgrid.physics.vertical import VerticalGrid
 

@@ -138,7 +138,7 @@ def make_spec():
     """``make_spec(**changes)``: the specification of the tiny store, or one that differs in something."""
     from dataclasses import replace
 
-    from subgrid.columns.store import StoreSpec
+    from subgrid.columns.layout import StoreSpec
 
     spec = StoreSpec(
         grid=_column_grid(),
@@ -325,7 +325,7 @@ def write_normalisation():
 def climsim_store(tmp_path_factory):
     """``climsim_store(set, levels=6, mask=False, splits=...)``: a small store of plausible ClimSim columns."""
     from subgrid.columns import ColumnGrid, StoreWriter, Variable, variable_set
-    from subgrid.columns.store import StoreSpec
+    from subgrid.columns.layout import StoreSpec
     from subgrid.physics.vertical import VerticalGrid
 
     def rows(variables, levels, count, mask, seed):

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from subgrid.base import places
+from subgrid.base import attempts, places
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.base.places import MissingError, RemotePath, file_sizes, lists_files, place, read_into
 
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(places, "WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(attempts, "WAITS", (0.0, 0.0, 0.0))
 
 
 @pytest.fixture(params=["s3", "memory"])

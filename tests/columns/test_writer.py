@@ -78,7 +78,7 @@ def test_a_writer_killed_before_its_first_checkpoint_begins_anew(tmp_path, make_
 def test_a_writer_killed_while_it_finishes_can_be_finished(tmp_path, make_spec, rows, whole, monkeypatch, dies_in):
     import zarr
 
-    from subgrid.columns import store as module
+    from subgrid.columns import writer as module
 
     first = StoreWriter(tmp_path / "s.zarr", make_spec())
     first.append("train", rows)

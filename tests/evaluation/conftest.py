@@ -75,7 +75,7 @@ def fields(grid, seed):
 def whole_climsim(tmp_path_factory):
     """``whole_climsim(set, scoring=names, seed=0)``: a :class:`Whole` split ``scoring``, and a split ``train``."""
     from subgrid.columns import StoreWriter, variable_set
-    from subgrid.columns.store import StoreSpec
+    from subgrid.columns.layout import StoreSpec
     from subgrid.columns.variables import catalogue
 
     def make(name, scoring=(), seed=0):

@@ -9,7 +9,7 @@ import torch
 from subgrid.base.errors import UsageError
 from subgrid.columns import StoreWriter
 from subgrid.columns.kaggle.layout import TARGETS, zero_weight
-from subgrid.columns.store import StoreSpec
+from subgrid.columns.layout import StoreSpec
 from subgrid.columns.variables import catalogue, channel_labels, offsets, variable_set
 from subgrid.emulator import EmulatorConfig, build_emulator
 from subgrid.emulator.flat import FlatEmulator

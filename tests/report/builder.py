@@ -12,7 +12,7 @@ from subgrid.base.files import write_json
 from subgrid.base.formats import BUNDLE, EVALUATION, RUN, write_record
 from subgrid.base.provenance import versions
 from subgrid.columns import ColumnGrid, StoreWriter, variable_set
-from subgrid.columns.store import StoreSpec
+from subgrid.columns.layout import StoreSpec
 from subgrid.columns.variables import catalogue
 from subgrid.coupling.compare import compare, verdict
 from subgrid.evaluation.baselines import beside

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +12,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from subgrid.base.attempts import attempt, causes, class_names
 from subgrid.base.errors import SubgridError, UsageError, unknown_name
 
-logger = logging.getLogger("subgrid")
 Found = TypeVar("Found")
-#: Seconds before each further attempt, where a library (that for http) does not try again by itself.
-WAITS = (0.5, 1.0, 2.0)
 #: Classes of errors that a busy server or network makes, by name, since aiohttp and botocore are optional.
 _TRANSIENT = {"ClientConnectionError", "ClientPayloadError", "ServerTimeoutError"}
 _UNREACHED = {*_TRANSIENT, "EndpointConnectionError", "ConnectionError", "TimeoutError", "ConnectError"}
@@ -114,18 +110,13 @@ class RemotePath:
             return {}
 
     def _reach(self, work: Callable[[Any, str], Found]) -> Found:
-        """What ``work`` finds with the file system and the path in it; tried again after a passing failure."""
+        """What ``work`` finds with the file system and the path in it; tried again after a passing failure.
+
+        Some libraries (that for http) do not try again by themselves.
+        """
         with _clear(self.url):
             fs, path = _file_system(self.url)
-            for wait in WAITS:
-                try:
-                    return work(fs, path)
-                except Exception as error:
-                    if not _kinds(error) & _TRANSIENT and getattr(error, "status", 0) not in _BUSY:
-                        raise
-                    logger.debug("%s: %r; tried again after %g s", self.url, error, wait)
-                    time.sleep(wait)
-            return work(fs, path)
+            return attempt(lambda: work(fs, path), _passing, self.url)
 
 
 #: A folder or file, here or elsewhere.
@@ -215,11 +206,15 @@ def _clear(url: str) -> Iterator[None]:
         raise _meaning(url, error) from error
 
 
+def _passing(error: Exception) -> bool:
+    return bool(class_names(error) & _TRANSIENT) or getattr(error, "status", 0) in _BUSY
+
+
 def _meaning(url: str, error: Exception) -> SubgridError:
     """The clear error for what a library raised; wrapped causes count, since fsspec hides some as "not found"."""
-    causes = list(_chain(error))
-    kinds = set().union(*(_kinds(cause) for cause in causes))
-    statuses = {getattr(cause, "status", None) for cause in causes}
+    chain = list(causes(error))
+    kinds = class_names(*chain)
+    statuses = {getattr(cause, "status", None) for cause in chain}
     if kinds & _NO_CREDENTIALS:
         return SubgridError(f"{url}: no credentials found: set them as the service's own tools want them{_how(url)}")
     if "PermissionError" in kinds or statuses & set(_REFUSED):
@@ -245,17 +240,6 @@ def _how(url: str) -> str:
         "hf": " (`hf auth login`, or HF_TOKEN)",
     }
     return known.get(RemotePath(url).protocol, "")
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _kinds(error: BaseException) -> set[str]:
-    """Names of the classes of an error."""
-    return {kind.__name__ for kind in type(error).__mro__}
 
 
 def _words(error: Exception) -> str:

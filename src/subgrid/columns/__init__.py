@@ -2,8 +2,9 @@
 
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.loader import ColumnLoader
-from subgrid.columns.store import ColumnStore, Split, StoreWriter, open_store
+from subgrid.columns.store import ColumnStore, Split, open_store
 from subgrid.columns.variables import Variable, VariableSet, variable_set, variable_set_names
+from subgrid.columns.writer import StoreWriter
 
 __all__ = [
     "ColumnGrid",

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+#: The least normal number of float32: what is smaller loses digits, or becomes zero.
+LEAST_FLOAT32 = float(np.finfo(np.float32).tiny)
+
 
 @dataclass(frozen=True)
 class ChannelStatistics:

@@ -17,15 +17,16 @@ from subgrid.base.errors import SubgridError
 from subgrid.base.files import only_writer
 from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
-from subgrid.columns.store import MARKS, ColumnStore, StoreSpec, StoreWriter, open_store
+from subgrid.columns.layout import MARKS, StoreSpec
+from subgrid.columns.statistics import LEAST_FLOAT32
+from subgrid.columns.store import ColumnStore
 from subgrid.columns.variables import offsets
+from subgrid.columns.writer import StoreWriter, finished_store
 
 logger = logging.getLogger("subgrid")
 Item = TypeVar("Item")
 #: Rows after which all that was read is made to survive a kill.
 CHECKPOINT_ROWS = 131_072
-#: The least normal number of float32: what is smaller loses digits, or becomes zero.
-LEAST_FLOAT32 = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def write_stream(out: Path | str, spec: StoreSpec, read: Reader, total: int) -> 
     out = Path(out)
     with only_writer(out):
         if out.exists():
-            return _finished(out, spec)
+            return finished_store(out, spec.provenance["convert"])
         writer = StoreWriter(out, spec)
         with log_file(writer.folder, "convert"):
             tally = _Tally(spec)
@@ -141,15 +142,6 @@ class _Tally:
     def found(self) -> dict[str, Any]:
         below = {name: count for name, count in self.flushed.items() if count}
         return {"rows": self.rows, **self.counts, "below_float32": below}
-
-
-def _finished(out: Path, spec: StoreSpec) -> ColumnStore:
-    """The store that is there already, if it was made with these settings."""
-    store = open_store(out)
-    if store.spec.provenance.get("convert") != json.loads(json.dumps(spec.provenance["convert"])):
-        raise SubgridError(f"{out} exists already, made with other settings; remove it or choose another name")
-    logger.info("convert: %s is finished already", out)
-    return store
 
 
 def divided(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from subgrid.emulator.config import EmulatorConfig
 from subgrid.physics.vertical import VerticalGrid
 
 
-class ColumnEmulator(nn.Module):
+class ColumnEmulator(nn.Module, ABC):
     """Maps physical columns to physical tendencies, raw SI in and out.
 
     Args:
@@ -66,8 +67,8 @@ class ColumnEmulator(nn.Module):
         """Numbers per column that the caller carries from step to step."""
         return 0
 
+    @abstractmethod
     def forward(
         self, profile_values: Tensor, scalar_values: Tensor, memory: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Raw SI columns -> raw SI tendencies and fluxes, memory, diagnostics (n, counter)."""
-        raise NotImplementedError

@@ -11,7 +11,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from subgrid.base.errors import SubgridError
-from subgrid.base.files import make_folder, partial_path, replace_folder
 from subgrid.base.progress import Progress
 from subgrid.columns.store import ColumnStore, Split
 from subgrid.columns.variables import Variable, VariableSet, catalogue, offsets, profiles
@@ -22,6 +21,7 @@ from subgrid.evaluation.confidence import Confidence, confidence_of
 from subgrid.evaluation.energy import air_mass, energy_factors, has_wind
 from subgrid.evaluation.floors import Predictor
 from subgrid.evaluation.predict import emulator_predictor
+from subgrid.evaluation.sections import write_sections
 from subgrid.physics.column import wind_speed
 from subgrid.scores.climsim import ColumnScores
 from subgrid.scores.groups import DailyScores, GroupMeans, band_centres, latitude_band, rain_bin, rain_edges
@@ -232,10 +232,7 @@ def _write(path: Path, reader: _Reader, sums: _Sums) -> None:
     sigma = np.asarray(reader.grid.vertical.sigma_levels)
     fields = {**_zonal(reader, sums), **_by_rain(sums)}
     dataset = xr.Dataset(fields, coords={"latitude": band_centres(), "sigma": ("level", sigma)})
-    beside = partial_path(path)
-    make_folder(beside.parent)
-    dataset.to_zarr(beside, mode="w", consolidated=False)
-    replace_folder(beside, path)
+    write_sections(path, dataset)
 
 
 def _zonal(reader: _Reader, sums: _Sums) -> Fields:

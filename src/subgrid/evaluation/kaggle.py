@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from subgrid.base.errors import UsageError
 from subgrid.base.progress import Progress
 from subgrid.columns.kaggle.layout import TARGETS, zero_weight
 from subgrid.columns.store import ColumnStore, Split
-from subgrid.columns.variables import Variable, offsets
+from subgrid.columns.variables import Variable, catalogue, offsets
 from subgrid.emulator.base import ColumnEmulator
-from subgrid.emulator.flat import FlatEmulator
+from subgrid.evaluation.cloud_phases import PHASES
+from subgrid.evaluation.floors import Predictor
+from subgrid.evaluation.predict import emulator_predictor
 from subgrid.physics.moisture import partitioned_tendencies
 from subgrid.scores.kaggle import PooledR2, competition_scores
 
-#: Outputs that an emulator of total cloud water has not, rebuilt from these stored variables.
-REBUILT = ("ptend_q0002", "ptend_q0003")
+#: What the outputs that an emulator of total cloud water has not are rebuilt from.
 REBUILT_FROM = ("state_t", "state_q0002", "state_q0003")
 
 Values = dict[str, NDArray[Any]]
@@ -30,7 +30,7 @@ Values = dict[str, NDArray[Any]]
 def missing_targets(emulator: ColumnEmulator) -> list[str]:
     """The competition's outputs that ``emulator`` neither predicts nor allows to be rebuilt."""
     names = {v.name for v in emulator.variables.targets}
-    rebuilt = set(REBUILT) if {"ptend_qn", "ptend_t"} <= names else set()
+    rebuilt = set(PHASES) if {"ptend_qn", "ptend_t"} <= names else set()
     return [name for name in TARGETS if name not in names | rebuilt]
 
 
@@ -46,28 +46,27 @@ def require_targets(emulator: ColumnEmulator) -> None:
 
 def rebuilds(emulator: ColumnEmulator) -> bool:
     """Whether cloud liquid and ice tendencies come from that of total cloud water."""
-    return any(name not in {v.name for v in emulator.variables.targets} for name in REBUILT)
+    return any(name not in {v.name for v in emulator.variables.targets} for name in PHASES)
 
 
 def all_targets(
-    emulator: ColumnEmulator, flat: FlatEmulator, x: NDArray[np.float32], state: Mapping[str, NDArray[Any]]
+    emulator: ColumnEmulator, predict: Predictor, x: NDArray[np.float32], state: Mapping[str, NDArray[Any]]
 ) -> NDArray[np.float64]:
     """The 368 outputs, in the competition's order, (n, channel) float64, raw SI.
 
     Args:
         emulator: whose variables are asked for.
-        flat: the same, wrapped.
+        predict: its outputs of flat raw columns.
         x: its flat raw inputs, (n, n_in).
         state: ``state_t``, ``state_q0002`` and ``state_q0003``, (n, level), where :func:`rebuilds`; they then give the
             split of cloud water by the ramp on the temperature after the step.
     """
-    with torch.inference_mode():
-        y = flat(torch.from_numpy(np.ascontiguousarray(x)))[0].double().numpy()
+    y = predict(np.ascontiguousarray(x))
     place = offsets(emulator.variables.targets, emulator.levels)
     found: Values = {name: y[:, part] for name, part in place.items()}
     if rebuilds(emulator):
         t, liquid, ice = (state[name].astype(np.float64) for name in REBUILT_FROM)
-        found[REBUILT[0]], found[REBUILT[1]] = partitioned_tendencies(
+        found[PHASES[0]], found[PHASES[1]] = partitioned_tendencies(
             t, liquid, ice, found["ptend_t"], found["ptend_qn"], emulator.time_step
         )
     return np.concatenate([found[name] for name in TARGETS], axis=1)
@@ -90,13 +89,13 @@ def kaggle_metrics(emulator: ColumnEmulator, store: ColumnStore, split: Split, o
     targets = tuple(TARGETS.values())
     split.selection((*targets, *held))
     pooled = PooledR2(max(part.stop for part in place.values()))
-    flat = FlatEmulator(emulator).eval()
+    predict = emulator_predictor(emulator)
     with Progress("evaluate kaggle", split.blocks, "blocks") as bar:
         for block in range(split.blocks):
             x = split.read_variables(emulator.variables.inputs, block)
             state = {v.name: split.read_variables((v,), block) for v in held}
             truth = split.read_variables(targets, block).astype(np.float64)
-            pooled.update(all_targets(emulator, flat, x, state), truth)
+            pooled.update(all_targets(emulator, predict, x, state), truth)
             bar.update(1)
     return described(pooled.result(), ~zero_weight(levels), levels)
 
@@ -112,7 +111,5 @@ def described(r2: NDArray[np.float64], weight: NDArray[Any], levels: int) -> dic
 
 
 def _state_variables() -> tuple[Variable, ...]:
-    from subgrid.columns.variables import catalogue
-
     held = catalogue("climsim").variables
     return tuple(held[name] for name in REBUILT_FROM)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from subgrid.evaluation.energy import air_mass, energy_factors
 from subgrid.evaluation.floors import Predictor, mean_predictor, ridge_predictor
 from subgrid.evaluation.metrics import METRICS, STANDARD, chosen
 from subgrid.evaluation.predict import emulator_predictor
-from subgrid.evaluation.sections import SectionSums, zonal_rows
+from subgrid.evaluation.sections import SectionSums, write_sections, zonal_rows
 from subgrid.scores.pointwise import PointwiseScores, channel_weights
 
 logger = logging.getLogger("subgrid")
@@ -189,5 +188,4 @@ def _write_sections(path: Path, emulator: ColumnEmulator, store: ColumnStore, se
             "sigma": ("level", np.asarray(store.grid.vertical.sigma_levels)),
         },
     )
-    shutil.rmtree(path, ignore_errors=True)
-    dataset.to_zarr(path, mode="w", consolidated=False)
+    write_sections(path, dataset)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from subgrid.base.errors import SubgridError
 from subgrid.base.progress import Progress
-from subgrid.columns.kaggle.files import Table, open_table
+from subgrid.columns.kaggle.files import Table, open_table, require_same_rows
 from subgrid.columns.kaggle.layout import LEVELS, SUBMISSION_HEADER, TARGET_LABELS, TRAIN_HEADER
 from subgrid.columns.kaggle.weights import present_weights, read_weights
 from subgrid.evaluation.kaggle import described
@@ -42,12 +42,7 @@ def score_submission(submission: Path | str, truth: Path | str, weights: Path | 
     scores, done = PooledR2(len(TARGET_LABELS)), 0
     with Progress("score", given.rows(), "rows") as bar:
         for (ids, values), (true_ids, true_values) in _side_by_side(given, known):
-            if not ids.equals(true_ids):
-                wrong = next(k for k, (a, b) in enumerate(zip(ids, true_ids, strict=True)) if a != b)
-                raise SubgridError(
-                    f"{submission}: row {done + wrong + 1} is {ids[wrong]}, in {truth} it is {true_ids[wrong]}: the "
-                    "two files are not of the same rows in the same order"
-                )
+            require_same_rows((submission, ids), (truth, true_ids), done)
             scores.update(values.T, true_values[-len(TARGET_LABELS) :].T * factor)
             done += len(ids)
             bar.update(len(ids))

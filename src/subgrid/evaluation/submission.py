@@ -20,7 +20,7 @@ from subgrid.base.files import only_writer, write_file
 from subgrid.base.progress import Progress
 from subgrid.columns.climsim.grid import read_grid
 from subgrid.columns.kaggle.derive import Derivation
-from subgrid.columns.kaggle.files import SUFFIXES, Batch, Table, open_table
+from subgrid.columns.kaggle.files import SUFFIXES, Batch, Table, open_table, require_same_rows
 from subgrid.columns.kaggle.layout import (
     ID,
     INPUT_LABELS,
@@ -35,8 +35,8 @@ from subgrid.columns.stream import read_ahead
 from subgrid.columns.variables import catalogue, offsets
 from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.files import load
-from subgrid.emulator.flat import FlatEmulator
 from subgrid.evaluation.kaggle import REBUILT_FROM, all_targets, described, rebuilds, require_targets
+from subgrid.evaluation.predict import emulator_predictor
 from subgrid.scores.kaggle import PooledR2
 
 logger = logging.getLogger("subgrid")
@@ -122,7 +122,7 @@ class _Prediction:
         self.has_truth = len(table.header) == len(TRAIN_HEADER)
         vertical = emulator.grid if emulator.has_grid else None
         self.inputs = Derivation(emulator.variables.inputs, vertical, targets=False, fills=fills)
-        self.flat = FlatEmulator(emulator).eval()
+        self.predict = emulator_predictor(emulator)
         known = catalogue("climsim").variables
         self.state = [known[name] for name in REBUILT_FROM] if rebuilds(emulator) else []
         self.state_values = Derivation(self.state, vertical, targets=False)
@@ -154,13 +154,7 @@ class _Prediction:
         if after > len(self.weights.ids):
             raise self._other_length(f"at least {after}")
         expected = self.weights.ids.slice(self.rows, len(batch.ids))
-        if expected.equals(batch.ids):
-            return
-        wrong = next(k for k, (a, b) in enumerate(zip(expected, batch.ids, strict=True)) if a != b)
-        raise SubgridError(
-            f"{self.table.path}: row {self.rows + wrong + 1} is {batch.ids[wrong]}, in {self.weights.source} it is "
-            f"{expected[wrong]}: the two files are not of the same rows in the same order"
-        )
+        require_same_rows((self.table.path, batch.ids), (self.weights.source, expected), self.rows)
 
     def _other_length(self, rows: str) -> SubgridError:
         wanted = 0 if self.weights.ids is None else len(self.weights.ids)
@@ -175,7 +169,7 @@ class _Prediction:
         place = offsets(self.state, LEVELS)
         held = self.state_values(inputs)
         state = {name: held[:, part] for name, part in place.items()}
-        found = all_targets(self.emulator, self.flat, x, state)
+        found = all_targets(self.emulator, self.predict, x, state)
         wrong = ~np.isfinite(found) & self.live
         if wrong.any():
             row, channel = np.argwhere(wrong)[0]

@@ -14,7 +14,7 @@ from subgrid.columns import stream
 from subgrid.columns.climsim import npy
 from subgrid.columns.climsim.npy import NpyConfig, convert
 from subgrid.columns.climsim.sample import sample_grid, write_grid
-from subgrid.columns.store import TIME_UNITS
+from subgrid.columns.layout import TIME_UNITS
 from subgrid.columns.variables import channel_labels, variable_set
 
 COLUMNS, LEVELS = 12, 60

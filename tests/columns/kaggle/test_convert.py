@@ -14,7 +14,8 @@ from subgrid.columns.climsim.grid import read_grid
 from subgrid.columns.kaggle import files
 from subgrid.columns.kaggle.convert import KaggleConfig, convert
 from subgrid.columns.kaggle.layout import INPUT_LABELS, TARGET_LABELS, TRAIN_HEADER
-from subgrid.columns.store import TIME_UNITS, open_store
+from subgrid.columns.layout import TIME_UNITS
+from subgrid.columns.store import open_store
 from subgrid.columns.variables import channel_labels, variable_set
 from subgrid.physics.moisture import liquid_partition, relative_humidity
 

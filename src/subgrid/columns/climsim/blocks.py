@@ -26,9 +26,10 @@ from subgrid.columns.climsim.derive import GridPart, Rule, needed_files, rule, t
 from subgrid.columns.climsim.names import STEP
 from subgrid.columns.climsim.netcdf import BadFile, Reader
 from subgrid.columns.climsim.workers import at_work
-from subgrid.columns.statistics import ChannelStatistics
-from subgrid.columns.store import StoreSpec, chunk_file, write_chunk
+from subgrid.columns.layout import StoreSpec, chunk_file
+from subgrid.columns.statistics import LEAST_FLOAT32, ChannelStatistics
 from subgrid.columns.variables import offsets
+from subgrid.columns.writer import write_chunk
 
 #: Folder of the records within the partial folder of a store.
 RECORDS = "records"
@@ -36,8 +37,6 @@ RECORDS = "records"
 PIECE = 512
 #: Steps that are read ahead of their use, and bytes of them at most.
 AHEAD, AHEAD_BYTES = 2, 256 * 2**20
-#: The least normal number of float32: what is smaller loses digits, or becomes zero.
-LEAST = float(np.finfo(np.float32).tiny)
 
 #: No variable has such values; a fill divided by the length of a step still has.
 SUSPICIOUS = 1e20
@@ -229,7 +228,8 @@ class _Work:
         stored[...] = made
         rows[...] = stored.T
         found = ChannelStatistics.of(rows)
-        self._count_small(array, made, stored, np.flatnonzero((found.low < LEAST) & (found.high > -LEAST)))
+        near_zero = (found.low < LEAST_FLOAT32) & (found.high > -LEAST_FLOAT32)
+        self._count_small(array, made, stored, np.flatnonzero(near_zero))
         self.statistics[array] = self.statistics[array].merge(found)
         with writable(self.job.folder):
             self.files[array].write(rows.data)
@@ -239,7 +239,7 @@ class _Work:
         self, array: str, made: NDArray[np.float64], stored: NDArray[np.float32], channels: NDArray[np.intp]
     ) -> None:
         """Count the values of ``channels`` that are below the normal numbers of float32, and were not zero before."""
-        small, zero = np.abs(stored[channels]) < LEAST, made[channels] == 0.0
+        small, zero = np.abs(stored[channels]) < LEAST_FLOAT32, made[channels] == 0.0
         # By channel only if there are any: sums along an axis cost ten times as much.
         if np.count_nonzero(small) != np.count_nonzero(zero):
             self.small[array][channels] += np.count_nonzero(small, axis=1) - np.count_nonzero(zero, axis=1)

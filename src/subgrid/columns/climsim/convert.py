@@ -19,6 +19,7 @@ from subgrid.base.files import only_writer, partial_path, read_json, write_json
 from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import provenance
+from subgrid.base.threads import require_workers
 from subgrid.columns.climsim.blocks import RECORDS, Block, Job, Loss, Record, Step, convert_block
 from subgrid.columns.climsim.derive import MASK, scoring_variables
 from subgrid.columns.climsim.files import (
@@ -32,26 +33,18 @@ from subgrid.columns.climsim.files import (
     step_name,
 )
 from subgrid.columns.climsim.grid import read_grid
-from subgrid.columns.climsim.names import STEP, epoch
+from subgrid.columns.climsim.names import CALENDAR, STEP, epoch
 from subgrid.columns.climsim.netcdf import BadFile, Reader
 from subgrid.columns.climsim.workers import LOCK_FILE, executor, wait_for_others
 from subgrid.columns.grid import ColumnGrid
+from subgrid.columns.layout import BLOCK, StoreSpec
 from subgrid.columns.statistics import ChannelStatistics
-from subgrid.columns.store import (
-    BLOCK,
-    SETTINGS_FILE,
-    ColumnStore,
-    StoreSpec,
-    begin_store,
-    finish_split,
-    finish_store,
-    open_store,
-)
+from subgrid.columns.store import ColumnStore
 from subgrid.columns.variables import VariableSet, catalogue, variable_set
+from subgrid.columns.writer import SETTINGS_FILE, begin_store, finish_split, finish_store, finished_store
 
 logger = logging.getLogger("subgrid")
 
-CALENDAR = "noleap"
 LOSSES_FILE = "losses.json"
 ON_ERROR = ("stop", "skip")
 #: How many names a list in the provenance holds; its length is beside it.
@@ -120,13 +113,12 @@ def convert(config: ConvertConfig, out: Path | str, workers: int = 1, scheduler:
         SubgridError: no files, no grid, a damaged file (``on_error="stop"``), files that do not fit the grid, or a
             store of other settings at ``out``.
     """
-    if workers < 1:
-        raise UsageError(f"workers={workers} must be at least 1")
+    require_workers(workers)
     out = Path(out)
     conversion = _Conversion(config, out)
     with only_writer(out):
         if out.exists():
-            return conversion.finished()
+            return finished_store(out, config.settings())
         begin_store(out, conversion.spec)
         with log_file(conversion.job.folder, "convert"):
             conversion.report()
@@ -292,14 +284,6 @@ class _Conversion:
             "snow_on_ice_fills_are": f"stored as 0, marked in '{MASK}'",
             "below_float32": flushed,
         }
-
-    def finished(self) -> ColumnStore:
-        """The store that is there already, if it was made with these settings."""
-        store = open_store(self.out)
-        if store.spec.provenance.get("convert") != self.config.settings():
-            raise SubgridError(f"{self.out} exists already, made with other settings; remove it or choose another name")
-        logger.info("convert: %s is finished already", self.out)
-        return store
 
 
 def _steps_per_block(grid: ColumnGrid, plans: Collection[SplitPlan], rows: int) -> int:

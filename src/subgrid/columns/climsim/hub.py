@@ -6,17 +6,16 @@ import contextlib
 import hashlib
 import logging
 import re
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from subgrid.base.attempts import attempt, causes, class_names
 from subgrid.base.errors import SubgridError
 from subgrid.base.files import NO_ROOM
-from subgrid.base.places import WAITS
 from subgrid.columns.climsim.names import GRID_SUFFIX
+from subgrid.columns.climsim.netcdf import LIBRARY
 
 logger = logging.getLogger("subgrid")
 Found = TypeVar("Found")
@@ -28,8 +27,6 @@ _BUSY, _REFUSED = (408, 429, 500, 502, 503, 504), (401, 403)
 #: Classes of errors of a network that fails, by name: the library beneath the hub's changes with its version.
 _UNREACHED = {"TransportError", "ConnectionError", "TimeoutError"}
 _READ = 2**20
-# The NetCDF library is not made for several threads.
-_ONE_READER = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -137,23 +134,18 @@ class Hub:
 
     def _ask(self, path: str, work: Callable[[], Found]) -> Found:
         """What ``work`` finds; tried again after a passing failure, and clear about a lasting one."""
-        for wait in (*WAITS, None):
-            try:
-                return work()
-            except Exception as error:
-                if wait is None or not _passing(error):
-                    clear = self._meaning(path, error)
-                    if clear is None:
-                        raise
-                    raise clear from error
-                logger.debug("%s: %r; tried again after %g s", path or self.repository, error, wait)
-                time.sleep(wait)
-        raise AssertionError("the last attempt returns or raises")
+        try:
+            return attempt(work, _passing, path or self.repository)
+        except Exception as error:
+            clear = self._meaning(path, error)
+            if clear is None:
+                raise
+            raise clear from error
 
     def _meaning(self, path: str, error: Exception) -> SubgridError | None:
         """The clear error for what the hub's library raised; None for what has nothing to do with the hub."""
         where = f"{self.endpoint}/datasets/{self.repository}{'/' if path else ''}{path}"
-        kinds, statuses = _kinds(error), _statuses(error)
+        kinds, statuses = class_names(*causes(error)), _statuses(error)
         if "OfflineModeIsEnabled" in kinds:
             return SubgridError(f"{where} was not asked for, because HF_HUB_OFFLINE is set: unset it to download")
         if "GatedRepoError" in kinds or statuses & {403}:
@@ -192,7 +184,7 @@ def require_whole(path: Path, file: RemoteFile) -> None:
     import netCDF4
 
     try:
-        with _ONE_READER, netCDF4.Dataset(path) as opened:
+        with LIBRARY, netCDF4.Dataset(path) as opened:
             held = len(opened.variables)
     except (OSError, RuntimeError) as error:
         raise SubgridError(f"{file.path} came whole, but is no NetCDF file ({error})") from error
@@ -210,28 +202,18 @@ def _sha256(path: Path) -> str:
 
 def _passing(error: Exception) -> bool:
     """Whether a failure may be gone at the next attempt."""
-    if any(getattr(cause, "errno", None) in NO_ROOM for cause in _chain(error)):
+    if any(getattr(cause, "errno", None) in NO_ROOM for cause in causes(error)):
         return False
-    if "OfflineModeIsEnabled" in _kinds(error):
+    kinds = class_names(*causes(error))
+    if "OfflineModeIsEnabled" in kinds:
         return False
-    return bool(_kinds(error) & _UNREACHED or _statuses(error) & set(_BUSY) or "Consistency check" in str(error))
+    return bool(kinds & _UNREACHED or _statuses(error) & set(_BUSY) or "Consistency check" in str(error))
 
 
 def _statuses(error: Exception) -> set[int]:
     """Status codes of the answers that an error and its causes are about."""
-    answers = (getattr(cause, "response", None) for cause in _chain(error))
+    answers = (getattr(cause, "response", None) for cause in causes(error))
     return {int(answer.status_code) for answer in answers if answer is not None}
-
-
-def _kinds(error: Exception) -> set[str]:
-    """Names of the classes of an error and its causes."""
-    return {kind.__name__ for cause in _chain(error) for kind in type(cause).__mro__}
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 @contextlib.contextmanager

@@ -6,12 +6,15 @@ import re
 from dataclasses import dataclass
 
 from subgrid.base.errors import SubgridError, UsageError
+from subgrid.columns.layout import TIME_UNITS
 
 #: State before physics, state after physics, and before with the expanded inputs.
 KINDS = ("mli", "mlo", "mlexpand")
 #: s
 STEP = 1200
 STEPS_PER_DAY = 86400 // STEP
+#: The calendar's CF name.
+CALENDAR = "noleap"
 #: Days of each month in the noleap calendar.
 MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 #: (year, month) of the data set's first file: steps are counted from its first one.
@@ -84,8 +87,7 @@ def epoch() -> int:
     """The time of step 0, s from 1970-01-01 in the noleap calendar."""
     import cftime
 
-    since = "seconds since 1970-01-01"
-    return int(cftime.date2num(cftime.DatetimeNoLeap(*FIRST_MONTH, 1), since, "noleap"))
+    return int(cftime.date2num(cftime.DatetimeNoLeap(*FIRST_MONTH, 1), TIME_UNITS, CALENDAR))
 
 
 def step_time(number: int) -> tuple[int, int, int, int]:

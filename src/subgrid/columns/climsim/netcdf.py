@@ -18,7 +18,7 @@ from subgrid.columns.climsim.classic import Layout, read_layout
 DIMENSIONS: tuple[tuple[str, ...], tuple[str, ...]] = (("lev", "ncol"), ("ncol",))
 
 #: The NetCDF library is not safe to use from several threads, as a dask worker may have them.
-_LIBRARY = threading.Lock()
+LIBRARY = threading.Lock()
 
 
 class BadFile(SubgridError):  # noqa: N818
@@ -71,7 +71,7 @@ class Reader:
             raise BadFile(path, "", "is truncated (its header is cut)") from error
         except OSError as error:
             raise BadFile(path, "", f"cannot be read ({error})") from error
-        with _LIBRARY:
+        with LIBRARY:
             return self._read_any(path, names)
 
     def _layout(self, file: FileIO) -> Layout | None:

@@ -17,8 +17,9 @@ from subgrid.columns.climsim.files import SPLITS, PublishedSplit
 from subgrid.columns.climsim.grid import read_grid
 from subgrid.columns.climsim.names import STEP, epoch
 from subgrid.columns.grid import ColumnGrid
+from subgrid.columns.layout import BLOCK, StoreSpec
 from subgrid.columns.normalisation import PLACES, PLAIN, PublishedNormalisation, read_normalisation
-from subgrid.columns.store import BLOCK, ColumnStore, StoreSpec
+from subgrid.columns.store import ColumnStore
 from subgrid.columns.stream import Piece, marks, write_stream
 from subgrid.columns.variables import Variable, variable_set
 

@@ -24,6 +24,7 @@ from subgrid.base.progress import Progress
 from subgrid.columns.climsim.derive import FILLED
 from subgrid.columns.climsim.files import SPLITS
 from subgrid.columns.climsim.names import (
+    CALENDAR,
     GRID_SUFFIX,
     MONTH_DAYS,
     STEP,
@@ -315,7 +316,7 @@ def write_step(folder: Path, kind: str, number: int, values: Mapping[str, Values
     def write(beside: Path) -> None:
         with netCDF4.Dataset(beside, "w", format=FORMATS[file_format]) as file:
             file.source, file.title = SOURCE, "ClimSim columns " + {"mli": "before", "mlo": "after"}[kind] + " physics"
-            file.calendar, file.time_step_seconds = "noleap", STEP
+            file.calendar, file.time_step_seconds = CALENDAR, STEP
             file.createDimension("lev", levels)
             file.createDimension("ncol", columns)
             for name, date in (("ymd", year * 10000 + month * 100 + day), ("tod", seconds)):

@@ -18,12 +18,13 @@ from subgrid.base.provenance import provenance
 from subgrid.columns.climsim.convert import CALENDAR, climsim_set
 from subgrid.columns.climsim.derive import scoring_variables
 from subgrid.columns.climsim.grid import read_grid
-from subgrid.columns.climsim.names import epoch
+from subgrid.columns.climsim.names import STEP, epoch
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.kaggle.derive import Derivation
 from subgrid.columns.kaggle.files import BEGINNING, SUFFIXES, Batch, Table, open_table, row_numbers
-from subgrid.columns.kaggle.layout import COLUMNS, LEVELS, STEP_STRIDE, TIME_STEP, TRAIN_HEADER
-from subgrid.columns.store import BLOCK, ColumnStore, StoreSpec
+from subgrid.columns.kaggle.layout import COLUMNS, LEVELS, STEP_STRIDE, TRAIN_HEADER
+from subgrid.columns.layout import BLOCK, StoreSpec
+from subgrid.columns.store import ColumnStore
 from subgrid.columns.stream import Piece, divided, marks, write_stream
 
 logger = logging.getLogger("subgrid")
@@ -106,7 +107,7 @@ class _Plan:
         self.spec = StoreSpec(
             grid=grid,
             arrays=arrays,
-            time_step=TIME_STEP,
+            time_step=float(STEP),
             host="climsim",
             provenance=provenance(convert=asdict(config), first_row=first, last_row=last),
             block=min(config.rows, self.rows),
@@ -126,7 +127,7 @@ class _Plan:
 
     def _piece(self, batch: Batch, numbers: NDArray[np.int64], position: NDArray[np.int64]) -> Piece:
         step, column = np.divmod(numbers, COLUMNS)
-        time = epoch() + step * STEP_STRIDE * int(TIME_STEP)
+        time = epoch() + step * STEP_STRIDE * STEP
         rows: dict[str, NDArray[Any]] = {name: make(batch.values) for name, make in self.derivations.items()}
         rows.update(marks(time, column, self.area))
         split_of = np.searchsorted(self.cuts, step, side="right")

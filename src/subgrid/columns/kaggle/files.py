@@ -259,3 +259,24 @@ def row_numbers(ids: Any, path: Path) -> NDArray[np.int64]:
             f"{TRAIN_PREFIX}{TRAIN_ROWS - 1}"
         )
     return numbers
+
+
+def require_same_rows(given: tuple[Path | str, Any], known: tuple[Path | str, Any], before: int) -> None:
+    """Refuse identifiers of rows that are not those of another file at the same place.
+
+    Args:
+        given: a file and the identifiers of some of its rows (an Arrow array).
+        known: the other file and as many identifiers.
+        before: how many rows of each come before these.
+
+    Raises:
+        SubgridError: which row differs first.
+    """
+    ids, expected = given[1], known[1]
+    if ids.equals(expected):
+        return
+    wrong = next(k for k, (a, b) in enumerate(zip(ids, expected, strict=True)) if a != b)
+    raise SubgridError(
+        f"{given[0]}: row {before + wrong + 1} is {ids[wrong]}, in {known[0]} it is {expected[wrong]}: the two files "
+        "are not of the same rows in the same order"
+    )

@@ -14,7 +14,6 @@ from subgrid.columns.variables import Variable, channel_labels, offsets, variabl
 LEVELS = 60
 #: Rows of a model step, 20 minutes each, every seventh step of the run was taken for the training file.
 COLUMNS, STEP_STRIDE = 384, 7
-TIME_STEP = 1200.0
 ID = "sample_id"
 
 _SET = variable_set("kaggle")

@@ -21,8 +21,10 @@ from subgrid.base.files import only_writer
 from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import provenance
-from subgrid.columns.store import ColumnStore, StoreSpec, StoreWriter, open_store
+from subgrid.columns.layout import StoreSpec
+from subgrid.columns.store import ColumnStore, open_store
 from subgrid.columns.variables import variable_set
+from subgrid.columns.writer import StoreWriter
 from subgrid.hosts.climate import PIECE_DAYS, ClimateWriter, monthly_means, open_climate
 from subgrid.hosts.speedy.model import Carry, SpeedyModel, term_variables
 from subgrid.hosts.speedy.perturb import perturber
