@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 import pytest
 import torch
@@ -236,36 +234,47 @@ class TestWaterByProjection:
         assert plain.state_dict().keys() == projecting.state_dict().keys()
 
 
-class TestEnergyByProjection:
-    SIGNS: ClassVar = {
-        "absorbed_solar": -1.0,
-        "surface_net_shortwave": 1.0,
-        "surface_upward_longwave": -1.0,
-        "surface_downward_longwave": 1.0,
-        "outgoing_longwave": 1.0,
-        "sensible_heat_flux": -1.0,
-        "convective_precipitation": -C.Lv,
-        "large_scale_precipitation": -C.Lv,
-    }
+def energy_terms(p_in, s_in, p_out, s_out, mass):
+    """Every term of the column's energy as jcm closes it, W/m2, written down from its code; float64."""
+    flux = {name: s_out[:, k].double() for k, name in enumerate(SCALARS)}
+    emitted = 5.67e-8 * p_in[:, -1, 0].double() ** 4
+    lost = 0.02 * (flux["surface_downward_longwave"] / 0.98 - 0.05 * emitted)  # not absorbed, nor reflected as longwave
+    insolation = s_in[:, [v.name for v in SET.inputs if v.kind == "scalar"].index("insolation")].double()
+    instead = 0.02 * (insolation - flux["absorbed_solar"])  # reflected in its place
+    shortwave = flux["absorbed_solar"] - flux["surface_net_shortwave"]
+    longwave = flux["surface_upward_longwave"] - flux["surface_downward_longwave"] - flux["outgoing_longwave"]
+    rain = C.Lv * (flux["convective_precipitation"] + flux["large_scale_precipitation"])
+    gained = torch.stack([shortwave, longwave, -lost, instead, flux["sensible_heat_flux"], rain], dim=1)
+    return torch.cat([C.cp * mass * p_out[:, :, 0].double(), -gained], dim=1)
 
-    def terms(self, p_out, s_out, mass):
-        """Every term of the column's energy, W/m2, as `coupling.compare.budgets` writes it down; float64."""
-        fluxes = [sign * s_out[:, [SCALARS.index(name)]].double() for name, sign in self.SIGNS.items()]
-        return torch.cat([C.cp * mass * p_out[:, :, 0].double(), *fluxes], dim=1)
 
+class TestEnergy:
     @pytest.fixture(scope="class")
     def constraint(self, make_emulator):
         return make_emulator(energy="projection", positive_water=False).constraints[0]
 
-    def test_closes_the_budget_to_1e_6(self, constraint, columns, column_grid):
-        _, s_in, p_out, s_out = columns
+    @pytest.mark.parametrize("kind", ["projection", "level"])
+    def test_closes_the_budget_to_1e_6(self, make_emulator, kind, columns, column_grid):
+        constraint = make_emulator(energy=kind, positive_water=False).constraints[0]
+        p_in, s_in, p_out, s_out = columns
         mass = mass_of(s_in, column_grid)
-        before = self.terms(p_out, s_out, mass)
+        before = energy_terms(p_in, s_in, p_out, s_out, mass)
         assert (before.sum(1).abs() / before.abs().sum(1)).median() > 0.01
         p, s, counted = constraint(*columns)
-        after = self.terms(p, s, mass)
+        after = energy_terms(p_in, s_in, p, s, mass)
         assert (after.sum(1).abs() / after.abs().sum(1)).max() < 1e-6
         torch.testing.assert_close(counted.double(), before.sum(1).abs(), rtol=1e-3, atol=1e-3)
+
+    def test_a_level_takes_all_of_the_residual(self, make_emulator, columns, column_grid):
+        """That level whose heating, one spread of it, is worth most."""
+        constraint = make_emulator(energy="level", positive_water=False).constraints[0]
+        p, s, _ = constraint(*columns)
+        worth = constraint._outputs[0].profile_std[:, 0].numpy() * np.diff(column_grid.vertical.hybi)
+        others = [k for k in range(8) if k != worth.argmax()]
+        assert torch.equal(s, columns[3])
+        assert torch.equal(p[:, :, 1:], columns[2][:, :, 1:])
+        assert torch.equal(p[:, others, 0], columns[2][:, others, 0])
+        assert not torch.equal(p[:, worth.argmax(), 0], columns[2][:, worth.argmax(), 0])
 
     def test_leaves_water_and_winds_alone(self, constraint, columns):
         p, s, _ = constraint(*columns)
@@ -273,14 +282,22 @@ class TestEnergyByProjection:
         kept = [CONVECTIVE, STRATIFORM, EVAPORATION]
         assert torch.equal(s[:, kept], columns[3][:, kept])
 
-    def test_acts_last_and_keeps_water_closed(self, make_emulator, columns, column_grid):
-        emulator = make_emulator(energy="projection", water="projection", positive_water=False)
-        assert emulator.counters[2:] == ["water_by_projection", "energy_by_projection"]
+    @pytest.mark.parametrize("kind", ["projection", "level"])
+    def test_acts_last_and_keeps_water_closed(self, make_emulator, kind, columns, column_grid):
+        emulator = make_emulator(energy=kind, water=kind)
+        closing = [f"water_by_{kind}", "positive_water", "water_by_fluxes", f"energy_by_{kind}"]
+        assert emulator.counters[2:] == closing
         p_in, s_in, p_out, s_out = columns
+        acted = []
         for constraint in emulator.constraints:
-            p_out, s_out, _ = constraint(p_in, s_in, p_out, s_out)
-        residual, size = budget(p_out, s_out, mass_of(s_in, column_grid))
+            p_out, s_out, count = constraint(p_in, s_in, p_out, s_out)
+            acted.append(count.max() > 0)
+        assert all(acted)  # also the bound on drying, which opens the budget again
+        mass = mass_of(s_in, column_grid)
+        residual, size = budget(p_out, s_out, mass)
         assert (residual.abs() / size).max() < 1e-6
+        terms = energy_terms(p_in, s_in, p_out, s_out, mass)
+        assert (terms.sum(1).abs() / terms.abs().sum(1)).max() < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -293,12 +310,6 @@ class TestEnergyByProjection:
             "water_by_precipitation",
             "evaporation",
         ),
-        ({"condense": False, "positive_water": False, "water": "projection"}, "water_by_projection", "evaporation"),
-        (
-            {"condense": False, "positive_water": False, "energy": "projection"},
-            "energy_by_projection",
-            "absorbed_solar",
-        ),
     ],
 )
 def test_a_set_without_what_a_constraint_needs_is_refused_by_name(column_grid, settings, counter, gone):
@@ -309,6 +320,14 @@ def test_a_set_without_what_a_constraint_needs_is_refused_by_name(column_grid, s
     build_emulator("mlp", poor, column_grid.vertical, DT, EmulatorConfig(**off))
 
 
+@pytest.mark.parametrize("how", ["projection", "level"])
+@pytest.mark.parametrize(("name", "gone"), [("water", "evaporation"), ("energy", "absorbed_solar")])
+def test_a_set_without_a_term_of_a_budget_is_refused_by_name(column_grid, how, name, gone):
+    poor = VariableSet("poor", SET.inputs, tuple(v for v in SET.targets if v.name != gone))
+    with pytest.raises(UsageError, match=f"the {name} budget needs {gone}, which variable set 'poor' lacks"):
+        build_emulator("mlp", poor, column_grid.vertical, DT, EmulatorConfig(positive_water=False, **{name: how}))
+
+
 def test_constraints_act_in_order_and_name_their_counters(make_emulator):
     assert make_emulator(water="projection", condense=True).counters == [
         "inputs_clipped",
@@ -316,6 +335,7 @@ def test_constraints_act_in_order_and_name_their_counters(make_emulator):
         "water_by_projection",
         "condensed_water",
         "positive_water",
+        "water_by_fluxes",
     ]
     assert make_emulator(water="precipitation", condense=True).counters[2:] == [
         "condensed_water",

@@ -9,8 +9,10 @@ from subgrid.base.errors import UsageError, unknown_name
 
 #: How humidity and stability reach the network (see :mod:`subgrid.emulator.features`).
 INPUTS = ("raw", "relative_humidity", "relative_humidity_buoyancy", "fifth_place")
-WATER = ("none", "precipitation", "projection")
-ENERGY = ("none", "projection")
+#: How a budget is closed (see :class:`subgrid.emulator.constraints.Closure`).
+CLOSURES = ("projection", "level")
+WATER = ("none", "precipitation", *CLOSURES)
+ENERGY = ("none", *CLOSURES)
 #: How often each input profile reaches the network (see :mod:`subgrid.emulator.representations`).
 REPRESENTATION = ("single", "multi")
 #: Where means and spreads come from: the training columns level by level, these pooled over levels, or ClimSim's files.
@@ -33,11 +35,11 @@ class EmulatorConfig:
         condense: condense what exceeds ``condense_above`` relative humidity within ``condense_hours``.
         condense_above: relative humidity, 1.
         condense_hours: time scale, h.
-        water: ``none``; ``precipitation`` (precipitation = evaporation - column moistening); ``projection``
-            (the smallest change, in units of each output's spread, of moistening, evaporation and precipitation
-            that closes the column's water).
-        energy: ``none``, or ``projection``: the smallest change of heating, radiation and sensible heat, in units of
-            each output's spread, that closes the column's energy (SPEEDY's own is not closed).
+        water: ``none``; ``precipitation`` (precipitation = evaporation - column moistening); ``projection`` (the
+            smallest change of moistening, evaporation and precipitation, in units of each output's spread, that closes
+            the column's water) or ``level`` (a change of moistening on one level alone).
+        energy: ``none``; ``projection`` (of heating, radiation and sensible heat) or ``level`` (of heating on one
+            level), so that the column's energy closes as the host's does.
         positive_water: bound the loss of humidity, cloud liquid and cloud ice by what a layer holds.
         normalization: ``computed`` (the training columns' float64 statistics), ``pooled`` (inputs with one mean and
             spread for all levels of a profile, waters and gases as logarithms) or ``official`` (ClimSim's published

@@ -6,19 +6,18 @@ raw outputs to raw outputs plus one counter per column, which coupled runs avera
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from subgrid.base.errors import UsageError
 from subgrid.columns.variables import VariableSet, profiles, scalars
-from subgrid.emulator.config import EmulatorConfig
+from subgrid.emulator.budgets import Budget, ColumnBudget, find_budget
+from subgrid.emulator.config import CLOSURES, EmulatorConfig
 from subgrid.emulator.features import InputFeatures
 from subgrid.emulator.transforms import Standardise
-from subgrid.physics.constants import SPEEDY
 from subgrid.physics.moisture import saturation_specific_humidity
 
 Outputs = tuple[Tensor, Tensor]
@@ -162,90 +161,62 @@ class WaterByPrecipitation(Constraint):
         return p_out, self._replace_scalar(s_out, "large_scale_precipitation", (1.0 - share) * total), change
 
 
-class Projection(Constraint):
-    """Closes a linear column budget by the smallest change, measured in each output's own spread.
+class Closure(Constraint):
+    """Closes a budget by changing outputs, each in proportion to ``factor x room``.
 
-    With residual ``r = sum_i a_i y_i`` and spreads s, every term that may move is changed by
-    ``-a_i s_i^2 r / sum a_j^2 s_j^2`` (orthogonal projection in normalised units; Beucler et al. 2021).
-    Done twice, since the first pass leaves the rounding of a residual that may be larger than what remains.
+    With residual ``r = sum_i a_i y_i + given`` every output that may move is changed by
+    ``-a_i w_i r / sum_j a_j^2 w_j``. Kind ``projection``: w are the outputs' variances, which makes the change the
+    smallest in units of their spreads (orthogonal projection; Beucler et al. 2021, "Enforcing analytic constraints in
+    neural networks"). Kind ``level``: w is 1 for one tendency on one level, that whose spread is worth most in the
+    budget, and 0 for all others (the residual layer of the same paper). Kind ``fluxes``: as projection, of fluxes
+    alone. Done twice, since the first pass leaves the rounding of a residual that may be larger than what remains.
     Counter: |r| before.
 
-    Attributes:
-        profile, per_mass: the tendency in the budget, and what a unit of it means per kg/m2 of layer.
-        moved: fluxes that may move, with their coefficients.
-        fixed: fluxes that enter the budget but stay.
+    Args:
+        budget: what is closed.
+        kind: one of :data:`CLOSURES` or ``fluxes``.
+        outputs: holds the spreads.
     """
 
-    profile: str
-    per_mass = 1.0
-    moved: Mapping[str, float]
-    fixed: Mapping[str, float] = MappingProxyType({})
-    needs_inputs = ("surface_pressure",)
-
-    def __init__(self, features: InputFeatures, variables: VariableSet, outputs: Standardise) -> None:
-        self.needs_targets = (self.profile, *self.moved, *self.fixed)
+    def __init__(
+        self, budget: Budget, kind: str, features: InputFeatures, variables: VariableSet, outputs: Standardise
+    ) -> None:
         super().__init__(features, variables)
+        self.counter = f"{budget.name}_by_{kind}"
+        self.kind, self.budget = kind, ColumnBudget(budget, features, variables)
         # Kept in a tuple so that the transform is not registered (and saved) twice.
         self._outputs = (outputs,)
 
     def forward(self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Raw inputs and outputs to raw outputs and the counter (n,)."""
-        p_out, s_out, residual = self._project(s_in, p_out, s_out)
-        p_out, s_out, _ = self._project(s_in, p_out, s_out)
+        room_p, room_s = self._room()
+        p_out, s_out, residual = self._close(room_p, room_s, p_in, s_in, p_out, s_out)
+        p_out, s_out, _ = self._close(room_p, room_s, p_in, s_in, p_out, s_out)
         return p_out, s_out, residual.abs()
 
-    def _project(self, s_in: Tensor, p_out: Tensor, s_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Projected outputs and the residual before, (n,)."""
+    def _room(self) -> tuple[Tensor, Tensor]:
+        """The weights w, (level, P) and (S,)."""
         spread_p = cast(Tensor, self._outputs[0].profile_std)
         spread_s = cast(Tensor, self._outputs[0].scalar_std)
-        factor = self.per_mass * self.features.mass(s_in)
-        tendency = self._tendency(p_out, self.profile)
-        tendency_spread = spread_p[:, self.target_profiles.index(self.profile)]
-        residual = (factor * tendency).sum(1)
-        size = (factor * tendency_spread).square().sum(1)
-        for name, sign in {**self.moved, **self.fixed}.items():
-            residual = residual + sign * self._flux(s_out, name)
-        for name, sign in self.moved.items():
-            size = size + (sign * spread_s[self.target_scalars.index(name)]).square()
-        step = residual / torch.clamp(size, min=1e-30)
-        p_out = self._replace_profile(
-            p_out, self.profile, tendency - factor * tendency_spread.square() * step.unsqueeze(1)
-        )
-        for name, sign in self.moved.items():
-            spread = spread_s[self.target_scalars.index(name)].square()
-            s_out = self._replace_scalar(s_out, name, self._flux(s_out, name) - sign * spread * step)
-        return p_out, s_out, residual
+        moves_p = cast(Tensor, self.budget.profile_moves).to(spread_p.dtype)
+        moves_s = cast(Tensor, self.budget.scalar_moves).to(spread_s.dtype)
+        if self.kind == "level":
+            grid = self.features.grid
+            thickness = torch.as_tensor(np.diff(np.add(grid.hyai, grid.hybi))).to(spread_p)
+            worth = thickness[:, None] * spread_p * moves_p * cast(Tensor, self.budget.profile_factor).to(spread_p)
+            return (worth == worth.max()).to(spread_p.dtype), torch.zeros_like(spread_s)
+        room_p = torch.zeros_like(spread_p) if self.kind == "fluxes" else spread_p.square() * moves_p
+        return room_p, spread_s.square() * moves_s
 
-
-class WaterByProjection(Projection):
-    """Closes ``sum dq dp/g + P - E = 0``, kg/m2/s."""
-
-    counter = "water_by_projection"
-    profile = "specific_humidity_tendency"
-    moved = MappingProxyType({"convective_precipitation": 1.0, "large_scale_precipitation": 1.0, "evaporation": -1.0})
-
-
-class EnergyByProjection(Projection):
-    """Closes ``sum cp dT dp/g = absorbed radiation + sensible heat + Lv P``, W/m2; water stays as it is.
-
-    Radiation that the column absorbs: shortwave at the top less the surface's net, and what the surface emits less
-    what it receives and what leaves at the top in the longwave.
-    """
-
-    counter = "energy_by_projection"
-    profile = "temperature_tendency"
-    per_mass = SPEEDY.cp
-    moved = MappingProxyType(
-        {
-            "absorbed_solar": -1.0,
-            "surface_net_shortwave": 1.0,
-            "surface_upward_longwave": -1.0,
-            "surface_downward_longwave": 1.0,
-            "outgoing_longwave": 1.0,
-            "sensible_heat_flux": -1.0,
-        }
-    )
-    fixed = MappingProxyType({"convective_precipitation": -SPEEDY.Lv, "large_scale_precipitation": -SPEEDY.Lv})
+    def _close(
+        self, room_p: Tensor, room_s: Tensor, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Closed outputs and the residual before, (n,)."""
+        residual, _ = self.budget(p_in, s_in, p_out, s_out)
+        factor_p, factor_s = self.budget.factors(s_in)
+        size = (factor_p.square() * room_p).sum((1, 2)) + (factor_s.square() * room_s).sum()
+        step = (residual / torch.clamp(size, min=1e-30)).unsqueeze(1)
+        return p_out - factor_p * room_p * step.unsqueeze(2), s_out - factor_s * room_s * step, residual
 
 
 def build_constraints(
@@ -261,14 +232,16 @@ def build_constraints(
         UsageError: the variable set lacks what one of them needs.
     """
     found: list[Constraint] = []
-    if config.water == "projection":
-        found.append(WaterByProjection(features, variables, outputs))
+    if config.water in CLOSURES:
+        found.append(Closure(find_budget("water", variables), config.water, features, variables, outputs))
     if config.condense:
         found.append(Condense(features, variables, config))
     if config.positive_water:
         found.append(PositiveWater(features, variables, time_step))
+        if config.water in CLOSURES:  # what the bound adds is taken from the fluxes
+            found.append(Closure(find_budget("water", variables), "fluxes", features, variables, outputs))
     if config.water == "precipitation":
         found.append(WaterByPrecipitation(features, variables))
-    if config.energy == "projection":  # last: it takes precipitation as it is
-        found.append(EnergyByProjection(features, variables, outputs))
+    if config.energy in CLOSURES:  # last: it takes precipitation as it is
+        found.append(Closure(find_budget("energy", variables), config.energy, features, variables, outputs))
     return found

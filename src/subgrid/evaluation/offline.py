@@ -21,6 +21,7 @@ from subgrid.columns.store import ColumnStore, Split, open_store
 from subgrid.columns.variables import offsets, profiles
 from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.files import load_for_store, require_emulator
+from subgrid.evaluation.budgets import TRUTH, BudgetScores
 from subgrid.evaluation.energy import air_mass, energy_factors
 from subgrid.evaluation.floors import Predictor, mean_predictor, ridge_predictor
 from subgrid.evaluation.metrics import METRICS, STANDARD, chosen
@@ -108,7 +109,7 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
         )
     with only_writer(out), log_file(out, "evaluate"):
         predictors = _predictors(emulator, store)
-        scored, sections = _score(emulator, store, split, predictors)
+        scored, sections, budgets = _score(emulator, store, split, predictors)
         energetic = {v.name for v in emulator.variables.targets if v.energy}
         models = {name: model.result(energetic) for name, model in scored.items()}
         (out / "scores.json").unlink(missing_ok=True)  # written last, it says "finished": not of older sections
@@ -129,6 +130,7 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
                 for v in emulator.variables.targets
             },
             "models": models,
+            "budgets": budgets.result(),
             "metrics": {name: METRICS[name].score(emulator, store, split, out) for name in further},
             "emulator": str(config.emulator),
             "data": str(config.data),
@@ -150,12 +152,12 @@ def _predictors(emulator: ColumnEmulator, store: ColumnStore) -> dict[str, Predi
 
 def _score(
     emulator: ColumnEmulator, store: ColumnStore, split: Split, predictors: dict[str, Predictor]
-) -> tuple[dict[str, _Scored], SectionSums]:
+) -> tuple[dict[str, _Scored], SectionSums, BudgetScores]:
     scored = {name: _Scored(emulator) for name in predictors}
     inputs, targets = emulator.variables.inputs, emulator.variables.targets
     latitudes, row_of = zonal_rows(store.grid)
     channels = sum(v.width(store.grid.levels) for v in targets)
-    sections = SectionSums(len(latitudes), channels)
+    sections, budgets = SectionSums(len(latitudes), channels), BudgetScores(emulator, ("emulator",))
     with Progress("evaluate", split.blocks, "blocks") as bar:
         for block in range(split.blocks):
             x = split.read_variables(inputs, block)
@@ -169,8 +171,10 @@ def _score(
                 if name == "emulator":
                     row = row_of[split.read("column", block)]
                     sections.update(prediction, truth, np.broadcast_to(weight[:, None], truth.shape), row)
+                    budgets.update("emulator", x, prediction, weight)
+                    budgets.update(TRUTH, x, truth, weight)
             bar.update(1)
-    return scored, sections
+    return scored, sections, budgets
 
 
 def _write_sections(path: Path, emulator: ColumnEmulator, store: ColumnStore, sections: SectionSums) -> None:

@@ -32,6 +32,7 @@ from subgrid.emulator.files import load_emulator, save_emulator
 from subgrid.training.averaging import averaging, shipped_weights
 from subgrid.training.batches import TorchBatches
 from subgrid.training.checkpoints import AtomicCheckpoints, BestCheckpoint, PeriodicCheckpoint, TopCheckpoints
+from subgrid.training.closure import require_closed
 from subgrid.training.recipes import Recipe, RecipeConfig, recipe, recipe_names
 from subgrid.training.start import TRANSFORMS, start_from
 from subgrid.training.statistics import fit_transforms
@@ -265,6 +266,7 @@ def prepare(config: TrainConfig, store: ColumnStore) -> tuple[Emulator, Recipe]:
         start_from(emulator, config.from_run, config.transforms)
     if not config.from_run or config.transforms == "refitted":
         fit_transforms(emulator, *(one[name] for one in stores for name in training_splits(config, one)))
+    require_closed(emulator, chosen.config, store["train"])
     return emulator, chosen
 
 

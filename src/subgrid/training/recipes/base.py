@@ -42,6 +42,10 @@ class RecipeConfig:
         mse_weight: of the squared error, added to the loss in training.
         second_weight: of the loss of the second store's columns (``data2``) beside that of the first's.
         second_mse_weight: of the squared error there.
+        energy_penalty: weight a of the column's energy in training: the loss becomes (1 - a) loss + a r^2, r being the
+            error of the energy residual beside the truth's, in the spread that independent errors of one spread of
+            each output would give it.
+        water_penalty: the same of the column's water; both together are below 1.
         energy_weight: 0 weighs every normalised channel alike; 1 weighs the levels of a profile by variance x layer
             mass, as the pooled R2 does; between is linear.
         input_noise: standard deviation of Gaussian noise on normalised inputs.
@@ -68,6 +72,8 @@ class RecipeConfig:
     second_weight: float = 1.0
     second_mse_weight: float = 0.0
     energy_weight: float = 0.5
+    energy_penalty: float = 0.0
+    water_penalty: float = 0.0
     input_noise: float = 0.0
     perturbed_weight: float = 0.3
     gradient_clip: float = 1.0
@@ -92,6 +98,12 @@ class RecipeConfig:
         if not 0.0 <= self.energy_weight <= 1.0 or not 0.0 <= self.warmup < 1.0:
             raise UsageError(
                 f"recipe.energy_weight={self.energy_weight} must lie in [0, 1], recipe.warmup={self.warmup} in [0, 1)"
+            )
+        penalties = (self.energy_penalty, self.water_penalty)
+        if min(penalties) < 0.0 or not sum(penalties) < 1.0:
+            raise UsageError(
+                f"recipe.energy_penalty={self.energy_penalty} and recipe.water_penalty={self.water_penalty} must not "
+                "be negative, and together be below 1"
             )
         if not 0.0 <= self.ema_decay < 1.0:
             raise UsageError(f"recipe.ema_decay={self.ema_decay} must lie in [0, 1)")

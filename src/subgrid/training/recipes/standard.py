@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from subgrid.base.errors import UsageError
 from subgrid.columns.variables import VariableSet
+from subgrid.emulator.budgets import NAMES, ColumnBudget, column_budget, find_budget
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.flat import unflatten
 from subgrid.networks import Network, ProbabilisticNetwork
@@ -80,6 +81,22 @@ class Errors:
         return self.profiles[..., self.weight_p.shape[1] :], self.scalars[..., self.weight_s.shape[0] :]
 
 
+def residual_error(errors: Errors, budget: ColumnBudget, emulator: Emulator, s_in: Tensor) -> Tensor:
+    """Mean over rows of ``(sum a e)^2 / sum a^2``: e the normalised errors, a what a spread of each output counts.
+
+    The terms that the inputs give cancel, so that this is the difference to the truth's residual whether or not the
+    truth closes.
+    """
+    factor_p, factor_s = budget.factors(s_in)
+    a_p = factor_p * cast(Tensor, emulator.outputs.profile_std)
+    a_s = factor_s * cast(Tensor, emulator.outputs.scalar_std)
+    p, s = errors.first()
+    wrong = (a_p * (p - errors.true_profiles)).sum((1, 2)) + (a_s * (s - errors.true_scalars)).sum(1)
+    size = a_p.square().sum((1, 2)) + a_s.square().sum()
+    rows = errors.row.sum().clamp(min=1e-12)
+    return (errors.row * wrong.square() / size.clamp(min=1e-30)).sum() / rows
+
+
 def _squared(found: Tensor, truth: Tensor, perturbed: Tensor) -> Tensor:
     """Squared errors, of perturbed columns linear beyond :data:`TAIL`."""
     plain = functional.mse_loss(found, truth, reduction="none")
@@ -102,6 +119,7 @@ class Standard:
     def __init__(self, config: RecipeConfig) -> None:
         self.config = config
         self._weights: tuple[Tensor, Tensor] | None = None
+        self._budgets: dict[str, ColumnBudget] = {}
 
     def variables(self, found: VariableSet) -> VariableSet:
         """The variable set that a run with ``found`` reads and predicts."""
@@ -117,6 +135,8 @@ class Standard:
             raise UsageError(f"{brings}, which recipe {name} would change: use standard, or a recipe of other inputs")
         if self.config.loss != "mse":
             raise UsageError(f"{brings}: recipe.loss={self.config.loss} cannot apply")
+        if self.config.energy_penalty or self.config.water_penalty:
+            raise UsageError(f"{brings}: recipe.energy_penalty and recipe.water_penalty cannot apply")
         if self.config.mse_weight or self.config.second_mse_weight:
             raise UsageError(f"{brings}: recipe.mse_weight and recipe.second_mse_weight cannot apply")
 
@@ -154,7 +174,23 @@ class Standard:
             return errors.mean(*(part.float() for part in network.losses(p, s, tp, ts)))
         p, s = network(p, s)
         errors = Errors(p.float(), s.float(), tp, ts, weight_p, weight_s, perturbed, row, squared)
-        return self.objective(errors, training)
+        loss = self.objective(errors, training)
+        return self._with_penalties(loss, errors, emulator, inputs) if training else loss
+
+    def _with_penalties(self, loss: Tensor, errors: Errors, emulator: Emulator, inputs: Tensor) -> Tensor:
+        """``(1 - sum a) loss + sum a r^2`` over the budgets that have a weight a (Beucler et al. 2019)."""
+        weights = {name: getattr(self.config, f"{name}_penalty") for name in NAMES}
+        weights = {name: weight for name, weight in weights.items() if weight}
+        if not weights:
+            return loss
+        _, s_in = unflatten(inputs, len(emulator.features.profile_names), emulator.grid.n_levels)
+        total = (1.0 - sum(weights.values())) * loss
+        for name, weight in weights.items():
+            if name not in self._budgets:
+                budget = column_budget(find_budget(name, emulator.variables), emulator.variables, emulator.grid)
+                self._budgets[name] = budget.to(inputs.device)
+            total = total + weight * residual_error(errors, self._budgets[name], emulator, s_in)
+        return total
 
     def objective(self, errors: Errors, training: bool) -> Tensor:
         """What is minimised; without ``training`` the plain loss, by which all recipes are validated."""
