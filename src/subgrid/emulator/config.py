@@ -8,7 +8,7 @@ from typing import Any
 from subgrid.base.errors import UsageError, unknown_name
 
 #: How humidity and stability reach the network (see :mod:`subgrid.emulator.features`).
-INPUTS = ("raw", "relative_humidity", "relative_humidity_buoyancy", "fifth_place")
+INPUTS = ("raw", "relative_humidity", "relative_humidity_buoyancy", "climate_invariant", "fifth_place")
 #: How a budget is closed (see :class:`subgrid.emulator.constraints.Closure`).
 CLOSURES = ("projection", "level")
 WATER = ("none", "precipitation", *CLOSURES)
@@ -25,8 +25,8 @@ class EmulatorConfig:
 
     Args:
         inputs: ``raw`` (variables as they are), ``relative_humidity`` (in place of specific humidity),
-            ``relative_humidity_buoyancy`` (and the buoyancy of a surface plume) or ``fifth_place`` (the variables and
-            nine profiles made of them).
+            ``relative_humidity_buoyancy`` (and the buoyancy of a surface plume), ``climate_invariant`` (nothing that
+            leaves its range in another climate) or ``fifth_place`` (the variables and nine profiles made of them).
         saturation: saturation formula of the features and of condensation, ``murray`` (SPEEDY) or ``sam``.
         clip_inputs: keep normalised inputs within the training range, widened by ``clip_margin``.
         clip_outputs: keep outputs within the training range, widened by ``clip_margin``.

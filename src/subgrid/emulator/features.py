@@ -20,11 +20,20 @@ BUOYANCY_BOUNDS = (-40.0, 40.0)
 _HUMIDITY = ("temperature", "specific_humidity", "surface_pressure")
 _STATE = ("temperature", "specific_humidity", "cloud_liquid", "cloud_ice", "u_wind", "v_wind")
 _GASES = ("pbuf_ozone", "pbuf_CH4", "pbuf_N2O")
-HUMID = ("relative_humidity", "relative_humidity_buoyancy")
+HUMID = ("relative_humidity", "relative_humidity_buoyancy", "climate_invariant")
+#: The plume's buoyancy as an acceleration is read between these bounds, m/s2: as many K as above.
+ACCELERATION_BOUNDS = (-1.2, 0.3)
+#: Least saturation deficit that a latent heat flux is divided by, kg/kg.
+LEAST_DEFICIT = 1e-4
+#: Latent heat fluxes among the inputs, W/m2, which ``climate_invariant`` scales by the saturation deficit.
+_LATENT = ("pbuf_LHFLX", "tm_pbuf_LHFLX")
+#: Temperatures of surfaces among the inputs, which it reads as differences to the air above them.
+_SURFACES = ("sea_surface_temperature", "land_surface_temperature")
 NEEDED = {
     "raw": (),
     "relative_humidity": _HUMIDITY,
     "relative_humidity_buoyancy": _HUMIDITY,
+    "climate_invariant": _HUMIDITY,
     "fifth_place": (*_STATE, *_GASES),
 }
 #: The profiles of the fifth place in their order, as it named them.
@@ -48,6 +57,11 @@ class InputFeatures(nn.Module):
     specific humidity. ``relative_humidity_buoyancy`` also appends the plume buoyancy
     ``(h_lowest - h*_k) / cp``: the moist static energy of the lowest level minus the saturation moist static
     energy of level k, in K (Beucler et al. 2024, "Climate-invariant machine learning"; undilute plume).
+    ``climate_invariant`` reads nothing that a warmer climate carries out of the range of a colder one: relative
+    humidity; in place of temperature the plume's buoyancy ``g (h_lowest - h*_k) / (kappa cp T_k)`` with
+    ``kappa = 1 + Lv^2 q_sat / (Rv cp T^2)``, m/s2; in place of a latent heat flux LHF among the inputs
+    ``LHF / (Lv max(q_sat - q, 1e-4))`` with the deficit of the lowest level, kg/m2/s (all three as in that paper); and
+    in place of the temperature of a surface its difference to the lowest level's.
     ``fifth_place`` appends the nine profiles of :func:`engineered_profiles` to the variables as they are.
 
     Args:
@@ -71,9 +85,10 @@ class InputFeatures(nn.Module):
             raise UsageError(
                 f"emulator.inputs={kind} needs {', '.join(missing)}, which variable set '{variables.name}' lacks"
             )
-        self.names = [
-            "relative_humidity" if kind in HUMID and n == "specific_humidity" else n for n in self.profile_names
-        ]
+        replaced = {"specific_humidity": "relative_humidity"} if kind in HUMID else {}
+        if kind == "climate_invariant":
+            replaced["temperature"] = "plume_acceleration"
+        self.names = [replaced.get(n, n) for n in self.profile_names]
         if kind == "fifth_place":
             self.names += ENGINEERED
         if kind == "relative_humidity_buoyancy":
@@ -100,21 +115,40 @@ class InputFeatures(nn.Module):
         pressure = self.grid.mid_pressure(ps)
         humidity = relative_humidity(q, t, pressure, self.saturation)  # type: ignore[arg-type]
         humidity = torch.clamp(humidity, 0.0, RELATIVE_HUMIDITY_CEILING)
-        found = [
-            humidity if name == "specific_humidity" else profile_values[:, :, i]
-            for i, name in enumerate(self.profile_names)
-        ]
+        made = {"specific_humidity": humidity}
+        if self.kind == "climate_invariant":
+            saturated = saturation_specific_humidity(t, pressure, self.saturation)  # type: ignore[arg-type]
+            made["temperature"] = self._acceleration(t, q, ps, saturated)
+            scalar_values = self._invariant_scalars(scalar_values, t[:, -1], (saturated - q)[:, -1])
+        found = [made.get(name, profile_values[:, :, i]) for i, name in enumerate(self.profile_names)]
         if self.kind == "relative_humidity_buoyancy":
-            found.append(self._buoyancy(t, q, ps, pressure))
+            saturated = saturation_specific_humidity(t, pressure, self.saturation)  # type: ignore[arg-type]
+            found.append(torch.clamp(self._buoyancy(t, q, ps, saturated), *BUOYANCY_BOUNDS))
         return torch.stack(found, dim=2), scalar_values
 
-    def _buoyancy(self, t: Tensor, q: Tensor, ps: Tensor, pressure: Tensor) -> Tensor:
+    def _buoyancy(self, t: Tensor, q: Tensor, ps: Tensor, saturated: Tensor) -> Tensor:
         """Summed from differences, which float32 keeps: each energy alone rounds to 3e-5 K, a tenth of a percent of
         what the network resolves near the onset of convection."""
         height = hydrostatic_geopotential(t, q, ps, torch.zeros_like(ps), self.grid, self.physics) / self.physics.cp
-        saturated = saturation_specific_humidity(t, pressure, self.saturation)  # type: ignore[arg-type]
         warmer = (t[:, -1:] - t) + (height[:, -1:] - height)
-        return torch.clamp(warmer + (self.physics.Lv / self.physics.cp) * (q[:, -1:] - saturated), *BUOYANCY_BOUNDS)
+        return warmer + (self.physics.Lv / self.physics.cp) * (q[:, -1:] - saturated)
+
+    def _acceleration(self, t: Tensor, q: Tensor, ps: Tensor, saturated: Tensor) -> Tensor:
+        """Buoyancy of a saturated plume, m/s2: what it is warmer than the column, after condensation has warmed it."""
+        physics = self.physics
+        kappa = 1.0 + physics.Lv**2 * saturated / (physics.Rv * physics.cp * t.square())
+        return torch.clamp(physics.gravity * self._buoyancy(t, q, ps, saturated) / (kappa * t), *ACCELERATION_BOUNDS)
+
+    def _invariant_scalars(self, scalar_values: Tensor, t: Tensor, deficit: Tensor) -> Tensor:
+        """Scalars with latent heat fluxes over the lowest level's deficit, and surfaces relative to its air (both (n,))."""
+        deficit = torch.clamp(deficit, min=LEAST_DEFICIT)
+        found = []
+        for i, name in enumerate(self.scalar_names):
+            value = scalar_values[:, i]
+            if name in _LATENT:
+                value = value / (self.physics.Lv * deficit)
+            found.append(value - t if name in _SURFACES else value)
+        return torch.stack(found, dim=1)
 
     def mass(self, scalar_values: Tensor) -> Tensor:
         """Mass of each layer, (n, level), kg/m2."""

@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,10 @@ class Generator:
         """The store that is there already, if it was made with these settings."""
         store = open_store(self.path)
         wanted = json.loads(json.dumps(provenance(host=self.host, generate=self.config)))
-        changed = [name for name in ("host", "generate") if store.spec.provenance.get(name) != wanted[name]]
+        # A setting that the store's own generation did not have yet had its default.
+        defaults = {"host": asdict(SpeedyConfig()), "generate": asdict(GenerateConfig())}
+        held = {name: {**default, **store.spec.provenance.get(name, {})} for name, default in defaults.items()}
+        changed = [name for name in held if held[name] != wanted[name]]
         if changed:
             raise SubgridError(
                 f"{self.path} exists already, made with other settings ({', '.join(changed)}); remove it or choose "

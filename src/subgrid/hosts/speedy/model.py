@@ -135,6 +135,10 @@ class SpeedyModel:
         self.coords = get_speedy_coords(layers=self.config.levels, spectral_truncation=self.config.truncation)
         terrain = TerrainData.from_file(data / "terrain.nc", self.coords)
         self.forcing = ForcingData.from_file(data / "forcing.nc", coords=self.coords, align_mode="wrap_year")
+        if self.config.sst_change:
+            observed = self.forcing.sea_surface_temperature
+            changed = observed.replace(values=observed.values + self.config.sst_change)
+            self.forcing = self.forcing.copy(sea_surface_temperature=changed)
         self.record_terms = record_terms
         physics = speedy_physics(checkpoint_terms=False)
         if record_terms:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from math import gcd
 
 from subgrid.base.errors import UsageError, require_seed
 
+OBSERVED = "observed"
+MOST_SST_CHANGE = 20.0
+_WARMER = re.compile(r"[+-]\d+(\.\d+)?K")
 #: Beyond any climate model's; jcm would fail later, and less clearly.
 MOST_LEVELS = 128
 
@@ -20,12 +24,15 @@ class SpeedyConfig:
         levels: sigma levels (8 is SPEEDY's own table).
         time_step_minutes: model step.
         start: first instant, ISO date.
+        sst: sea-surface temperatures: ``observed``, or these warmer or colder by so much everywhere, such as ``+4K``;
+            sea ice and the temperatures of land, which the host prescribes, stay.
     """
 
     truncation: int = 21
     levels: int = 8
     time_step_minutes: int = 30
     start: str = "2000-10-03"
+    sst: str = OBSERVED
 
     def __post_init__(self) -> None:
         if self.truncation not in (21, 31):
@@ -36,8 +43,17 @@ class SpeedyConfig:
             raise UsageError(f"host.time_step_minutes={self.time_step_minutes} must lie in [1, 1440]")
         if self.levels < 5:
             raise UsageError(f"SPEEDY physics needs at least 5 levels, not {self.levels}")
+        if self.sst != OBSERVED and _WARMER.fullmatch(self.sst) is None:
+            raise UsageError(f"host.sst={self.sst} must be {OBSERVED}, or a difference to it such as +4K or -2.5K")
+        if abs(self.sst_change) > MOST_SST_CHANGE:
+            raise UsageError(f"host.sst={self.sst} is more than {MOST_SST_CHANGE:g} K from the observed")
         if 1440 % self.time_step_minutes:
             raise UsageError(f"time_step_minutes={self.time_step_minutes} does not divide a day")
+
+    @property
+    def sst_change(self) -> float:
+        """What is added to the observed sea-surface temperatures, K."""
+        return 0.0 if self.sst == OBSERVED else float(self.sst.removesuffix("K"))
 
     @property
     def steps_per_day(self) -> int:
