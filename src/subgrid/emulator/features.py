@@ -140,7 +140,7 @@ class InputFeatures(nn.Module):
         return torch.clamp(physics.gravity * self._buoyancy(t, q, ps, saturated) / (kappa * t), *ACCELERATION_BOUNDS)
 
     def _invariant_scalars(self, scalar_values: Tensor, t: Tensor, deficit: Tensor) -> Tensor:
-        """Scalars with latent heat fluxes over the lowest level's deficit, and surfaces relative to its air (both (n,))."""
+        """Scalars: latent heat fluxes over the deficit (n,), surfaces relative to the air at ``t`` (n,)."""
         deficit = torch.clamp(deficit, min=LEAST_DEFICIT)
         found = []
         for i, name in enumerate(self.scalar_names):
