@@ -8,13 +8,14 @@ import torch
 
 from subgrid.base.errors import UsageError
 from subgrid.columns import VariableSet, variable_set
-from subgrid.emulator.features import ENGINEERED, RELATIVE_HUMIDITY_CEILING, InputFeatures
+from subgrid.emulator.features import ACCELERATION_BOUNDS, ENGINEERED, RELATIVE_HUMIDITY_CEILING, InputFeatures
 from subgrid.emulator.flat import flatten, unflatten
 from subgrid.physics.constants import SPEEDY as C
 from subgrid.physics.moisture import (
     moist_static_energy,
     relative_humidity,
     saturation_moist_static_energy,
+    saturation_specific_humidity,
 )
 from subgrid.physics.vertical import hydrostatic_geopotential
 
@@ -105,6 +106,66 @@ def test_buoyancy_of_one_column_by_hand(column_grid):
     assert found[-1] == pytest.approx(0.0, abs=1e-4)
 
 
+def test_climate_invariant_features_are_those_of_the_paper(columns, column_grid, exact):
+    t, q, ps = exact
+    grid = column_grid.vertical
+    pressure = grid.mid_pressure(ps)
+    height = hydrostatic_geopotential(t, q, ps, np.zeros_like(ps), grid, C)
+    lowest = moist_static_energy(t, q, height, C)[:, -1:]
+    saturated = saturation_specific_humidity(t, pressure, "murray")
+    kappa = 1.0 + C.Lv**2 * saturated / (C.Rv * C.cp * t**2)
+    wanted = (
+        C.gravity * (lowest - saturation_moist_static_energy(t, pressure, height, C, "murray")) / (kappa * C.cp * t)
+    )
+    features = InputFeatures("climate_invariant", SET, grid, "murray")
+    assert features.names == ["plume_acceleration", "relative_humidity", "u_wind", "v_wind"]
+    p, s = features(*columns)
+    low, high = ACCELERATION_BOUNDS
+    assert ((wanted > low) & (wanted < high)).mean() > 0.5
+    np.testing.assert_allclose(p[:, :, 0].numpy(), wanted.clip(low, high), atol=5e-5)
+    np.testing.assert_allclose(p[:, :, 1].numpy(), relative_humidity(q, t, pressure, "murray"), rtol=2e-5)
+    for i, name in enumerate(features.scalar_names):
+        raw = columns[1][:, i]
+        surface = name in ("sea_surface_temperature", "land_surface_temperature")
+        assert torch.equal(s[:, i], raw - columns[0][:, -1, 0] if surface else raw)
+
+
+def test_a_latent_heat_flux_is_scaled_by_the_deficit_of_the_air(column_grid):
+    """LHF / (Lv max(q_sat - q, 1e-4)), by hand on two columns, the second saturated."""
+    found = variable_set("v2")
+    names = [[v.quantity for v in found.inputs if v.kind == kind] for kind in ("profile", "scalar")]
+    p, s = torch.zeros(2, 8, len(names[0])), torch.zeros(2, len(names[1]))
+    p[:, :, names[0].index("temperature")] = 290.0
+    p[1, :, names[0].index("specific_humidity")] = 0.1
+    s[:, names[1].index("surface_pressure")] = 1.0e5
+    s[:, names[1].index("pbuf_LHFLX")] = 100.0
+    scaled = InputFeatures("climate_invariant", found, column_grid.vertical, "sam")(p, s)[1]
+    pressure = column_grid.vertical.mid_pressure(np.array([1.0e5]))[0, -1]
+    deficit = saturation_specific_humidity(np.array(290.0), pressure, "sam")
+    wanted = 100.0 / found.physics.Lv / np.array([deficit, 1e-4])
+    np.testing.assert_allclose(scaled[:, names[1].index("pbuf_LHFLX")].numpy(), wanted, rtol=1e-5)
+    others = [i for i, name in enumerate(names[1]) if name != "pbuf_LHFLX"]
+    assert torch.equal(scaled[:, others], s[:, others])
+
+
+def test_a_warmer_climate_stays_in_the_range(columns, column_grid):
+    """All warmer by 4 K at equal relative humidity: raw features leave their range by more than invariant ones."""
+    features = InputFeatures("climate_invariant", SET, column_grid.vertical, "murray")
+    p, s = (part.clone() for part in columns)
+    pressure = column_grid.vertical.mid_pressure(s[:, 0])
+    humidity = p[:, :, 1] / saturation_specific_humidity(p[:, :, 0], pressure, "murray")
+    p[:, :, 0] += 4.0
+    for name in ("sea_surface_temperature", "land_surface_temperature"):
+        s[:, features.scalar_names.index(name)] += 4.0
+    p[:, :, 1] = humidity * saturation_specific_humidity(p[:, :, 0], pressure, "murray")
+    before, after = features(*columns), features(p, s)
+    moved = (after[0] - before[0])[:, :, 0].abs().mean(0) / before[0][:, :, 0].std(0)
+    raw = 4.0 / columns[0][:, :, 0].std(0)
+    assert (moved[4:] < 0.7 * raw[4:]).all()
+    torch.testing.assert_close(after[0][:, :, 1], before[0][:, :, 1], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(after[1], before[1], rtol=1e-4, atol=1e-3)
+
+
 def test_layer_mass_is_thickness_over_gravity(columns, column_grid):
     features = InputFeatures("raw", SET, column_grid.vertical, "murray")
     mass = features.mass(columns[1]).double().numpy()
@@ -113,7 +174,7 @@ def test_layer_mass_is_thickness_over_gravity(columns, column_grid):
     np.testing.assert_allclose(mass.sum(1), ps / C.gravity, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["relative_humidity", "relative_humidity_buoyancy"])
+@pytest.mark.parametrize("kind", ["relative_humidity", "relative_humidity_buoyancy", "climate_invariant"])
 def test_a_set_without_what_the_features_need_is_refused_by_name(column_grid, kind):
     gone = ("specific_humidity", "surface_pressure")
     poor = VariableSet("poor", tuple(v for v in SET.inputs if v.name not in gone), SET.targets)

@@ -219,6 +219,28 @@ def test_generating_a_finished_store_again_reuses_it_or_says_what_differs(store)
         Speedy().generate(store.path, replace(SAMPLING, seed=1))
 
 
+def test_warmer_seas_are_warmer_by_so_much_and_nothing_else_is(store):
+    plain, warm = Speedy().model.forcing, Speedy(sst="+2.5K").model.forcing
+    difference = np.asarray(warm.sea_surface_temperature.values) - np.asarray(plain.sea_surface_temperature.values)
+    np.testing.assert_allclose(difference, 2.5, atol=1e-4)
+    for name in ("stl_am", "sice_am", "soilw_am", "snowc_am"):
+        for ours, theirs in zip(
+            jax.tree.leaves(getattr(warm, name)), jax.tree.leaves(getattr(plain, name)), strict=True
+        ):
+            assert np.array_equal(ours, theirs)
+    with pytest.raises(SubgridError, match=r"made with other settings \(host\)"):
+        Speedy(sst="+4K").generate(store.path, SAMPLING)
+
+
+def test_a_store_older_than_a_setting_of_the_host_had_its_default(store, monkeypatch):
+    held = dict(store.spec.provenance)
+    assert held["host"].pop("sst") == "observed"
+    monkeypatch.setattr(
+        store.spec.__class__, "from_attributes", lambda attributes, path: replace(store.spec, provenance=held)
+    )
+    Speedy().generate(store.path, SAMPLING)
+
+
 def test_a_climate_cut_while_it_was_laid_out_is_laid_out_again(column_grid, tmp_path):
     def lay_out():
         settings = {"start": 0, "days": 2, "attributes": {"host": "speedy"}}
@@ -294,7 +316,10 @@ def test_wrong_sampling_is_refused(settings, text):
         GenerateConfig(**settings).check(SpeedyConfig())
 
 
-@pytest.mark.parametrize("settings", [{"truncation": 42}, {"levels": 3}, {"time_step_minutes": 7}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"truncation": 42}, {"levels": 3}, {"time_step_minutes": 7}, {"sst": "4K"}, {"sst": "+4"}, {"sst": "+40K"}],
+)
 def test_wrong_host_is_refused(settings):
     with pytest.raises(UsageError):
         SpeedyConfig(**settings)
