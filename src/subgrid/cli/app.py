@@ -242,7 +242,7 @@ def demo(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="matrix or stability")],
+    name: Annotated[str, typer.Argument(help="matrix, physics or stability")],
     out: Annotated[str, typer.Option(help="folder of all results")],
     data_store: Annotated[str, typer.Option("--data", help="column store with two years")],
     docs: Annotated[str | None, typer.Option(help="folder to write the study's page and figures to")] = None,

@@ -212,9 +212,15 @@ def _train_settings(words: list[str], variables: str, held: dict[str, Any]) -> t
 def couple_settings(words: list[str]) -> dict[str, Any]:
     """Words of ``subgrid couple``; ``emulator.clip_outputs=false`` and its like become ``constraints``."""
     settings = compose(CoupleWords, words, groups={"emulator": {"as_trained": {}}}, open_groups=["emulator"])
-    changes = settings.pop("emulator")
-    changes.pop("name")
+    changes = _changes(settings)
     return {**_typed(CoupleWords, settings), "constraints": changes}
+
+
+def _changes(settings: dict[str, Any]) -> dict[str, Any]:
+    """Take the settings of the emulator that words have changed out of ``settings``."""
+    changes: dict[str, Any] = settings.pop("emulator")
+    changes.pop("name")
+    return changes
 
 
 @dataclass(frozen=True)
@@ -246,12 +252,17 @@ def quoted_metrics(words: list[str]) -> list[str]:
 
 
 def evaluate_settings(words: list[str]) -> dict[str, Any]:
-    """Words of ``subgrid evaluate``."""
+    """Words of ``subgrid evaluate``; ``emulator.energy=projection`` and its like become ``constraints``."""
     from subgrid.evaluation.metrics import chosen
 
-    settings = _typed(EvaluateWords, compose(EvaluateWords, quoted_metrics(words)))
+    words = quoted_metrics(words)
+    settings = compose(EvaluateWords, words, groups={"emulator": {"as_trained": {}}}, open_groups=["emulator"])
+    changes = _changes(settings)
+    settings = _typed(EvaluateWords, settings)
     chosen(settings["metrics"])
-    return settings
+    if changes and not settings["out"]:
+        raise UsageError(f"emulator.{next(iter(changes))} changes the emulator: give these scores a folder with out=")
+    return {**settings, "constraints": changes}
 
 
 def export_settings(words: list[str]) -> dict[str, Any]:

@@ -204,12 +204,14 @@ def settings_of(path: Path | str) -> dict[str, Any]:
     }
 
 
-def load_for_store(path: Path | str, store: ColumnStore, variables: str = "", trust: bool = False) -> ColumnEmulator:
+def load_for_store(
+    path: Path | str, store: ColumnStore, variables: str = "", trust: bool = False, **changes: Any
+) -> ColumnEmulator:
     """:func:`load` for the columns of ``store``: a TorchScript file takes its grid, its step and ClimSim's fills."""
     if not Path(path).is_file():
-        emulator = load(path, variables, trust=trust)
+        emulator = load(path, variables, trust=trust, **changes)
     else:
-        emulator = load(path, variables, store.grid.vertical, store.spec.time_step)
+        emulator = load(path, variables, store.grid.vertical, store.spec.time_step, **changes)
     if isinstance(emulator, PublishedEmulator):
         emulator.variables = with_fill(emulator.variables, store.variables)
     return emulator

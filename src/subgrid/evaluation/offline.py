@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class EvaluateConfig:
         metrics: comma list of further sets of metrics (see :mod:`subgrid.evaluation.metrics`).
         variables: what a TorchScript file reads; empty for folders.
         trust: load the TorchScript file of a folder that holds a published network.
+        constraints: settings of the emulator to change for these scores (bounds and constraints).
     """
 
     emulator: str
@@ -51,6 +52,7 @@ class EvaluateConfig:
     metrics: str = STANDARD
     variables: str = ""
     trust: bool = False
+    constraints: dict[str, Any] = field(default_factory=dict)
 
 
 class _Scored:
@@ -100,7 +102,7 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
     require_emulator(config.emulator)
     store = open_store(config.data)
     split = store[config.split]  # before the work, and before a stranger's file executes
-    emulator = load_for_store(config.emulator, store, config.variables, config.trust)
+    emulator = load_for_store(config.emulator, store, config.variables, config.trust, **config.constraints)
     store.require(emulator.variables)
     if store.grid.levels != emulator.levels:
         raise SubgridError(
@@ -133,6 +135,7 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
             "budgets": budgets.result(),
             "metrics": {name: METRICS[name].score(emulator, store, split, out) for name in further},
             "emulator": str(config.emulator),
+            **({"constraints": config.constraints} if config.constraints else {}),
             "data": str(config.data),
             "versions": versions(),
         }

@@ -51,7 +51,7 @@ def _page(records: list[Record], planned: int) -> list[str]:
         "## Mean R²",
     ]
     by = _by(records, "architecture", "recipe")
-    lines += _table(
+    lines += table(
         ["architecture", *recipes, "ridge"],
         [
             [a, *(_spread(mean_r2(r) for r in by.get((a, c), [])) for c in recipes), _ridge(by.get((a, STANDARD), []))]
@@ -60,7 +60,7 @@ def _page(records: list[Record], planned: int) -> list[str]:
     )
     lines += ["", "## What a recipe changes", "Mean R² minus that of `standard` with the same seed.", ""]
     others = [c for c in recipes if c != STANDARD]
-    lines += _table(
+    lines += table(
         ["architecture", *others], [[a, *(_change(by, a, c, mean_r2) for c in others)] for a in architectures]
     )
     lines += ["", *_sureness(by, architectures), "", *_sizes(by, architectures, recipes)]
@@ -79,7 +79,7 @@ def _sureness(by: dict[tuple[Any, ...], list[Record]], architectures: list[Any])
         "Rank correlation of the loss that recipe `confidence` predicts and the true squared error: mean over output "
         "channels, each over columns; and of all channels and columns together.",
         "",
-        *_table(["architecture", "mean over channels", "pooled"], rows),
+        *table(["architecture", "mean over channels", "pooled"], rows),
     ]
 
 
@@ -98,7 +98,7 @@ def _sizes(by: dict[tuple[Any, ...], list[Record]], architectures: list[Any], re
         "## Size and speed",
         "Columns per second in calls of 2,048, raw SI in and out; the fastest of many calls.",
         "",
-        *_table(titles, rows),
+        *table(titles, rows),
     ]
 
 
@@ -113,7 +113,7 @@ def _variables(by: dict[tuple[Any, ...], list[Record]], architectures: list[Any]
         ]
         for name in some[0]["r2"]
     ]
-    return _table(["variable", *architectures, "ridge"], rows)
+    return table(["variable", *architectures, "ridge"], rows)
 
 
 def _ridge(records: list[Record]) -> str:
@@ -147,6 +147,7 @@ def _by(records: list[Record], *keys: str) -> dict[tuple[Any, ...], list[Record]
     return found
 
 
-def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
+def table(titles: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a Markdown table."""
     lines = [titles, ["---"] * len(titles), *rows]
     return ["| " + " | ".join(map(str, cells)) + " |" for cells in lines]

@@ -7,9 +7,14 @@ from pathlib import Path
 
 from subgrid.base.errors import unknown_name
 from subgrid.workflows.matrix import matrix
+from subgrid.workflows.physics import physics
 from subgrid.workflows.stability import stability
 
-STUDIES: dict[str, Callable[[Path, Path, Path | None], Path]] = {"matrix": matrix, "stability": stability}
+STUDIES: dict[str, Callable[[Path, Path, Path | None], Path]] = {
+    "matrix": matrix,
+    "physics": physics,
+    "stability": stability,
+}
 
 
 def run_study(name: str, store: Path, out: Path, docs: Path | None = None) -> Path:
