@@ -79,6 +79,7 @@ def evaluate(run: Run, words: Words = None, as_json: Json = False) -> None:
     Example: subgrid evaluate run split=test
     """
     from subgrid.cli.verbs import evaluate_settings, results_of, store_of
+    from subgrid.evaluation.budgets import budget_lines
     from subgrid.evaluation.metrics import METRICS
     from subgrid.evaluation.offline import EvaluateConfig
     from subgrid.evaluation.offline import evaluate as evaluate_run
@@ -91,6 +92,7 @@ def evaluate(run: Run, words: Words = None, as_json: Json = False) -> None:
     for name in scores["variables"]:
         values = [scores["models"][m][name]["r2"] for m in scores["models"]]
         lines.append(f"{name:32s}" + " ".join("constant" if v is None else f"{v:8.4f}" for v in values))
+    lines += budget_lines(scores["budgets"])
     for name, result in scores["metrics"].items():
         lines += METRICS[name].lines(name, result)
     say(scores, as_json, lines)

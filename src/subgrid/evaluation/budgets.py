@@ -43,3 +43,16 @@ class BudgetScores:
             }
             for name, budget in self._budgets.items()
         }
+
+
+def budget_lines(budgets: dict[str, Any]) -> list[str]:
+    """The residuals of :meth:`BudgetScores.result` for a reader, a line each."""
+    lines = []
+    for name, budget in budgets.items():
+        for who, scores in budget.items():
+            if who not in ("units", "terms"):
+                lines.append(
+                    f"{name} residual of {who}: mean {scores['mean']:.3g}, rms {scores['rms']:.3g} {budget['units']}, "
+                    f"relative rms {scores['relative_rms']:.2g}, at most {scores['relative_max']:.2g}"
+                )
+    return lines

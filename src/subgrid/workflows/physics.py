@@ -149,7 +149,7 @@ def _page(
     lines += [
         "",
         "## Penalties",
-        "The loss becomes (1 − Σa) loss + Σ a r², r the error of a budget's residual beside the truth's, with the same a "
+        "The loss becomes (1 − Σa) loss + Σ a r², r a budget's residual beside the truth's, with the same a "
         "for energy and water.",
         "",
     ]
@@ -165,8 +165,8 @@ def _truth(record: Record) -> list[str]:
         found, scale = budget["truth"], _scale(budget)
         mean, rms = scale * found["mean"], scale * found["rms"]
         lines.append(
-            f"- **{name.capitalize()}** ({', '.join(budget['terms'])}): mean {mean:.2g}, rms {rms:.2g} {_units(budget)}; "
-            f"within 1e-4 of its terms in {found['closed']:.1%} of columns."
+            f"- **{name.capitalize()}** ({', '.join(budget['terms'])}): mean {mean:.2g}, rms {rms:.2g} "
+            f"{_units(budget)}; within 1e-4 of its terms in {found['closed']:.1%} of columns."
         )
     return lines
 
@@ -196,7 +196,7 @@ def _climates(store: ColumnStore, climates: dict[str, tuple[Record, Record]]) ->
     some = next(iter(climates.values()))
     lines = [
         f"Trained on the control climate, scored there and on {some[1]['samples']:,} columns of the same host "
-        f"({store.spec.host}) with `host.sst={WARMER}`: mean R² of either and their difference, and R² of some targets.",
+        f"({store.spec.host}) with `host.sst={WARMER}`: mean R², what is lost of it, and R² of some targets.",
         "",
     ]
     rows = []
