@@ -208,3 +208,37 @@ def test_a_store_of_other_levels_is_refused(tmp_path, column_grid, make_spec, ma
     store = write_store(tmp_path / "s.zarr", {"train": rows, "test": rows}, grid=grid)
     with pytest.raises(SubgridError, match="has 4 levels, the emulator 8"):
         evaluate(EvaluateConfig(str(tiny_run), str(store.path)), tmp_path / "out")
+
+
+def test_budgets_are_those_of_plain_numpy(scores, plain):
+    """Water by hand; energy's terms are tested with the budgets themselves."""
+    place = offsets(plain["emulator"].variables.targets, 8)
+
+    def residuals(rows):
+        moistening = (plain["mass"] * rows[:, place["specific_humidity_tendency"]]).sum(1)
+        rain = rows[:, place["convective_precipitation"]] + rows[:, place["large_scale_precipitation"]]
+        evaporation = rows[:, place["evaporation"]][:, 0]
+        size = np.abs(plain["mass"] * rows[:, place["specific_humidity_tendency"]]).sum(1) + np.abs(evaporation)
+        size += np.abs(rows[:, place["convective_precipitation"]])[:, 0]
+        return moistening + rain[:, 0] - evaporation, size + np.abs(rows[:, place["large_scale_precipitation"]])[:, 0]
+
+    found = scores["budgets"]["water"]
+    assert found["units"] == "kg/m2/s" and len(found["terms"]) == 4
+    for who, rows in (("truth", plain["truth"]), ("emulator", plain["prediction"])):
+        residual, size = residuals(rows)
+        weight = plain["weight"] / plain["weight"].sum()
+        assert found[who]["mean"] == pytest.approx((weight * residual).sum(), rel=1e-6)
+        assert found[who]["rms"] == pytest.approx(np.sqrt((weight * residual**2).sum()), rel=1e-6)
+        assert found[who]["relative_max"] == pytest.approx((np.abs(residual) / size).max(), rel=1e-6)
+    assert set(scores["budgets"]["energy"]) == {"units", "terms", "truth", "emulator"}
+
+
+def test_other_constraints_change_the_scores_and_not_the_run(tiny_run, tiny_store, tmp_path, scores):
+    config = EvaluateConfig(str(tiny_run), str(tiny_store.path), constraints={"energy": "level", "water": "projection"})
+    found = evaluate(config, tmp_path / "closed")
+    assert found["constraints"] == config.constraints and "constraints" not in scores
+    for name in ("energy", "water"):
+        assert found["budgets"][name]["emulator"]["relative_max"] < 1e-6 < scores["budgets"][name]["emulator"]["rms"]
+    assert load_emulator(tiny_run).config.energy == "none"
+    with pytest.raises(SubgridError, match="cannot change after training"):
+        evaluate(replace(config, constraints={"inputs": "raw"}), tmp_path / "other")

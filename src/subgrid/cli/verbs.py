@@ -46,6 +46,7 @@ class EvaluateWords:
     out: str = ""
     split: str = "test"
     metrics: str = "standard"
+    emulator: str = "as_trained"
     variables: str = ""
     trust: bool = False
 

@@ -62,7 +62,7 @@ def physics(store: Path, out: Path, docs: Path | None = None) -> Path:
         punished = {weight: _score(out, _punished(weight), store, "control") for weight in PENALTIES}
         warm = _warmer(held, out)
         climates = {name: (_score(out, name, store, "control"), _score(out, name, warm, "warmer")) for name in INPUTS}
-    page = (docs or out) / PAGE
+    page = make_folder(docs or out) / PAGE
     write_text(page, "\n".join(_page(held, closed, punished, climates)).rstrip() + "\n")
     return page
 
