@@ -128,6 +128,9 @@ def offline_section(results: Results) -> Section | None:
                 lambda n: offline.cross_sections(scores, found, narrow=n),
             )
         )
+    residuals = residual_table(scores)
+    if residuals is not None:
+        blocks.append(residuals)
     return Section("offline", "Offline: held-out columns", lead, blocks=blocks)
 
 
@@ -147,6 +150,24 @@ def score_table(scores: Record) -> Table:
         "for what carries energy, in W/m² (profiles: per layer)."
     )
     return Table(caption, header, rows)
+
+
+def residual_table(scores: Record) -> Table | None:
+    """How well truth and emulator close the budgets of the host; None where the variables have none."""
+    rows = []
+    for name, budget in (scores.get("budgets") or {}).items():
+        factor, unit = (86400.0, "mm/day") if budget["units"] == "kg/m2/s" else (1.0, units(budget["units"]))
+        for who in ("truth", "emulator"):
+            found = budget[who]
+            told = [short(factor * found["mean"]), short(factor * found["rms"]), short(found["relative_max"])]
+            rows.append([name.capitalize(), who, *(f"{value} {unit}" for value in told[:2]), told[2]])
+    if not rows:
+        return None
+    caption = (
+        "What columns create of energy and water, of the truth and of the emulator: a closed budget has none. The last "
+        "column is the largest residual of a column relative to the sum of the sizes of its terms."
+    )
+    return Table(caption, ["Budget", "Of", "Mean", "RMS", "Largest, relative"], rows)
 
 
 def r2_caption(scores: Record) -> str:
