@@ -203,6 +203,24 @@ def make_emulator(tiny_store):
 
 
 @pytest.fixture(scope="session")
+def closed_store(tmp_path_factory, write_store, split_rows, make_emulator):
+    """The tiny store with evaporation and outgoing longwave such that water and energy close, as a host's do."""
+    from subgrid.columns.variables import offsets
+    from subgrid.emulator.budgets import column_budget, find_budget
+
+    emulator = make_emulator()
+    variables = emulator.variables
+    place = offsets(variables.targets, emulator.levels)
+    rows = {split: {name: values.copy() for name, values in part.items()} for split, part in split_rows.items()}
+    for part in rows.values():
+        for name, flux, sign in (("water", "evaporation", -1.0), ("energy", "outgoing_longwave", 1.0)):
+            budget = column_budget(find_budget(name, variables), variables, emulator.grid)
+            residual, _ = budget.of_rows(part["inputs"], part["targets"])
+            part["targets"][:, place[flux].start] -= (sign * residual).astype(np.float32)
+    return write_store(tmp_path_factory.mktemp("closed") / "store.zarr", rows)
+
+
+@pytest.fixture(scope="session")
 def tiny_emulator(make_emulator):
     """An untrained emulator with fitted transforms; do not change it."""
     return make_emulator()

@@ -180,12 +180,12 @@ def published(climsim_store, published_file, write_normalisation, tmp_path):
     write_normalisation(tmp_path / "normalizations", variable_set("v2_rh"), 60)
 
 
-def test_the_cheap_ones_run_one_after_another(tiny_store, published, monkeypatch, tmp_path, capsys):
+def test_the_cheap_ones_run_one_after_another(closed_store, published, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     for folder in (tmp_path, tmp_path / "demo"):
         folder.mkdir(exist_ok=True)
         for name in ("store.zarr", "store2.zarr"):
-            (folder / name).symlink_to(tiny_store.path)
+            (folder / name).symlink_to(closed_store.path)
     order = list(TINY)
     # A URL needs the network; the competition's score, its networks and those beside it need columns of ClimSim.
     absent = ("://", "metrics=kaggle", "data=kaggle.zarr")

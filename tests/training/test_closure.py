@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
 from subgrid.base.errors import UsageError
-from subgrid.columns.variables import offsets
 from subgrid.emulator import EmulatorConfig
 from subgrid.emulator.budgets import column_budget, find_budget
 from subgrid.emulator.flat import unflatten
@@ -16,21 +14,6 @@ from subgrid.training.closure import require_closed, truth_residual
 from subgrid.training.recipes import recipe
 
 LEVELS = 8
-
-
-@pytest.fixture(scope="module")
-def closed_store(tmp_path_factory, write_store, split_rows, make_emulator):
-    """The tiny store with evaporation and one flux set so that both budgets close."""
-    emulator = make_emulator()
-    variables = emulator.variables
-    rows = {split: {name: values.copy() for name, values in part.items()} for split, part in split_rows.items()}
-    place = offsets(variables.targets, LEVELS)
-    for part in rows.values():
-        for name, flux, sign in (("water", "evaporation", -1.0), ("energy", "outgoing_longwave", 1.0)):
-            budget = column_budget(find_budget(name, variables), variables, emulator.grid)
-            residual, _ = budget.of_rows(part["inputs"], part["targets"])
-            part["targets"][:, place[flux].start] -= (sign * residual).astype(np.float32)
-    return write_store(tmp_path_factory.mktemp("closed") / "store.zarr", rows)
 
 
 def test_closed_truth_is_known_as_such(closed_store, make_emulator):
