@@ -14,8 +14,11 @@ import torch
 
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.coupling import CoupleConfig, couple
+from subgrid.deployment import export
 from subgrid.emulator import load_emulator, save_emulator
+from subgrid.emulator.blend import BlendedEmulator
 from subgrid.hosts.climate import open_climate
+from subgrid.networks import names
 from subgrid.training import TrainConfig, fit
 from subgrid.workflows import demo as demo_module
 from subgrid.workflows.demo import commands, run_demo, summary_lines
@@ -151,6 +154,37 @@ def test_expanded_inputs_train_and_couple(demo: Path, tmp_path: Path):
     assert emulator.network.shape.profiles_in == 21 and emulator.network.shape.scalars_in == 15
     coupled = CoupleConfig(str(tmp_path / "run"), str(demo / "store.zarr"), days=1, timings=False)
     assert couple(coupled, tmp_path / "coupled").metrics["finite"]
+
+
+def test_a_blend_couples_as_one_emulator(demo: Path, tmp_path: Path):
+    run = load_emulator(demo / "run")
+    weights = np.stack([np.full(run.network.shape.flat_out, w) for w in (1.5, -0.5)])
+    save_emulator(BlendedEmulator([run, load_emulator(demo / "run")], weights), tmp_path / "blend")
+    means = {}
+    for name, emulator in (("run", demo / "run"), ("blend", tmp_path / "blend")):
+        config = CoupleConfig(str(emulator), str(demo / "store.zarr"), days=1, bridge="callback", timings=False)
+        found = couple(config, tmp_path / name)
+        assert found.metrics["finite"]
+        means[name] = found.daily["temperature"].values
+    assert np.abs(means["blend"] - means["run"]).max() < 0.05  # 1.5 y - 0.5 y
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["standard", "confidence", "difference", "multirepresentation", "expanded"])
+@pytest.mark.parametrize("architecture", names())
+def test_every_pair_trains_couples_and_exports(demo: Path, tmp_path: Path, architecture: str, recipe: str):
+    store = str(demo / "store.zarr")
+    settings = {"epochs": 1, "batch_size": 1024}
+    try:
+        config = TrainConfig(data=store, architecture=architecture, recipe=recipe, recipe_settings=settings)
+        fit(config, tmp_path / "run")
+    except UsageError as error:
+        assert "brings its own loss" in str(error) and recipe in ("confidence", "difference")
+        return
+    coupled = couple(CoupleConfig(str(tmp_path / "run"), store, days=1, timings=False), tmp_path / "coupled")
+    assert coupled.metrics["days"] == 1 or coupled.metrics["unstable"]
+    found = export(tmp_path / "run", store, tmp_path / "export")
+    assert found["max_relative_difference"] <= 1e-5
 
 
 def test_wrong_requests_are_refused_before_compiling(demo: Path, tmp_path: Path):

@@ -90,10 +90,9 @@ def _sizes(by: dict[tuple[Any, ...], list[Record]], architectures: list[Any], re
             held = by.get((a, c), [])
             if held:
                 speed = max(r["columns_per_second"] for r in held)
-                seconds = statistics.fmean(r["training_seconds"] for r in held)
                 threads = ", ".join(sorted({str(r["threads"]) for r in held}))
-                rows.append([a, c, f"{held[0]['parameters']:,}", f"{speed:,.0f}", threads, f"{seconds:.0f}"])
-    titles = ["architecture", "recipe", "parameters", "columns/s", "threads", "training, s"]
+                rows.append([a, c, f"{held[0]['parameters']:,}", f"{speed:,.0f}", threads])
+    titles = ["architecture", "recipe", "parameters", "columns/s", "threads"]
     return [
         "## Size and speed",
         "Columns per second in calls of 2,048, raw SI in and out; the fastest of many calls.",
