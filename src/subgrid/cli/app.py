@@ -61,9 +61,12 @@ def train(words: Words = None, as_json: Json = False) -> None:
     """
     from subgrid.cli.verbs import train_settings
     from subgrid.training.fit import fit
+    from subgrid.training.processes import this_process
 
     config, out = train_settings(words or [])
     fit(config, out)
+    if this_process(config.accelerator, config.devices, config.num_nodes).rank:
+        return  # process 0 tells
     metrics = json.loads((Path(out) / "metrics.json").read_text())
     say(
         metrics,
