@@ -209,6 +209,50 @@ def blend(
     say({"out": out, **told}, as_json, [*blend_lines(told), f"{out}: an emulator, to evaluate, couple or export"])
 
 
+Repository = Annotated[str, typer.Argument(help="OWNER/NAME of a model repository, or a folder such as ./NAME")]
+Endpoint = Annotated[str, typer.Option(help="another hub (default: HF_ENDPOINT, else the public one)")]
+
+
+@app.command()
+def push(
+    run: Annotated[str, typer.Argument(help="a finished run, or a blend")],
+    repository: Repository,
+    checkpoints: Annotated[bool, typer.Option("--checkpoints", help="push the checkpoints too")] = False,
+    create: Annotated[bool, typer.Option("--create", help="make the repository, private, if there is none")] = False,
+    endpoint: Endpoint = "",
+    as_json: Json = False,
+) -> None:
+    """Push a run or blend to the Hugging Face Hub (with the token in HF_TOKEN), or to a folder.
+
+    Example: subgrid push run owner/name --create
+    """
+    from subgrid.deployment.sharing import ShareConfig
+    from subgrid.deployment.sharing import push as push_run
+
+    config = ShareConfig(repository, checkpoints=checkpoints, create=create, endpoint=endpoint)
+    told = push_run(run, config)
+    say(told, as_json, [f"{told['to']}: {told['files']} files, {told['bytes']} bytes"])
+
+
+@app.command()
+def pull(
+    repository: Repository,
+    out: Annotated[str, typer.Argument(help="new folder")],
+    revision: Annotated[str, typer.Option(help="branch, tag or commit")] = "main",
+    endpoint: Endpoint = "",
+    as_json: Json = False,
+) -> None:
+    """Fetch a pushed run or blend, checked, into a new folder.
+
+    Example: subgrid pull owner/name run
+    """
+    from subgrid.deployment.sharing import ShareConfig
+    from subgrid.deployment.sharing import pull as pull_run
+
+    told = pull_run(ShareConfig(repository, revision=revision, endpoint=endpoint), out)
+    say(told, as_json, [f"{told['out']}: {told['files']} files, {told['bytes']} bytes, as they were pushed"])
+
+
 @app.command()
 def report(
     folder: Annotated[str, typer.Argument(help="a demo folder or a folder with results")],
