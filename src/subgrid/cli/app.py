@@ -355,7 +355,9 @@ def list_names(
 def main() -> None:
     """Entry point: one clear line for every failure that a user can meet."""
     from subgrid.base.logs import set_up
+    from subgrid.base.memory import keep_freed_memory
 
+    keep_freed_memory()
     words, level = _without_levels(sys.argv[1:])
     set_up(level)
     logger.debug("subgrid %s", " ".join(words))
