@@ -49,7 +49,7 @@ test-kill: $(READY)
 test-matrix: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/training/test_matrix.py
 
-# Two cells of a sweep on a real SLURM of one node, which this installs (Debian's packages) and starts: as root.
+# Cells of sweeps on a real SLURM of one node, which this installs (Debian's packages) and starts: as root.
 test-slurm: $(READY)
 	PYTHON=$(abspath $(BIN)/python) bash .ci/slurm
 

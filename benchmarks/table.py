@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-TOPICS = ("start", "conversion", "kaggle", "loader", "scores", "training", "generation", "coupling")
+TOPICS = ("start", "conversion", "kaggle", "loader", "scores", "training", "networks", "generation", "coupling")
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 HEAD = ("topic", "what", "measured", "floor", "ratio", "goal", "met")
 #: Packages whose versions decide the figures.

@@ -17,6 +17,11 @@ TOPICS = {
     "conversion": ["v1, 20 steps", "v2_rh_mc, 20 steps", "v6, 20 steps", "most memory"],
     "loader": ["256", "512", "feeds", "first batch", "calls"],
     "training": ["mlp, 32-true", "mlp, bf16-mixed", "unet, 32-true", "unet, bf16-mixed"],
+    "networks": [
+        *(f"small {name}: {what}" for name in ("mlp", "unet") for what in ("forward", "products")),
+        *(f"paper mlp: {what}" for what in ("forward", "training")),
+        *(f"paper unet: {what}" for what in ("forward", "float32 forward", "training")),
+    ],
     "coupling": ["bridge jax", "resident memory"],
     "scale": ["written", "read", "to v1", "to v2_rh_mc", "to v6"],
     "kaggle": ["train.csv", "train.parquet", "test.csv"],

@@ -223,3 +223,31 @@ def test_joined_splits_are_read_as_one(tmp_path, write_store, make_rows, batch_s
     for _, targets, weight in batches:
         np.testing.assert_array_equal(targets, every[weight.astype(int)])
     assert store.joined("train").samples == 150
+
+
+@pytest.mark.parametrize(("batch_size", "buffer_blocks"), [(100, 1), (6, 5), (332, 2), (64, 3), (998, 3), (334, 32)])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_parts_of_a_batch_are_together_the_batch(make, batch_size, buffer_blocks, drop_last):
+    settings = {"buffer_blocks": buffer_blocks, "drop_last": drop_last, "seed": 3}
+    whole = make(batch_size, **settings)
+    parts = [make(batch_size, shard=(k, 2), **settings) for k in (0, 1)]
+    for _ in range(2):  # a second epoch, which begins where the first ended
+        wanted = row_numbers(whole)
+        found = [row_numbers(part) for part in parts]
+        assert [len(f) for f in found] == [len(wanted)] * 2 == [len(whole)] * 2
+        assert [a + b for a, b in zip(*found, strict=True)] == wanted
+        assert {part.state_dict()["epoch"] for part in parts} == {whole.state_dict()["epoch"]}
+    assert {len(b) for f in found for b in f[:-1]} <= {batch_size // 2}
+
+
+def test_a_part_goes_on_in_the_middle_of_an_epoch(make):
+    first = make(100, shard=(1, 4), buffer_blocks=2)
+    begun = list(islice(iter(first), 3))
+    later = make(100, shard=(1, 4), buffer_blocks=2)
+    later.load_state_dict({**first.state_dict(), "batch": 3})
+    assert row_numbers([*begun, *later]) == row_numbers(make(100, shard=(1, 4), buffer_blocks=2))
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(make):
+    with pytest.raises(UsageError, match=r"batch_size \(100\) must be a multiple of the 3 processes"):
+        make(100, shard=(0, 3))

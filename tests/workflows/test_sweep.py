@@ -65,6 +65,7 @@ def test_lists_in_brackets_are_one_value(words):
         (["launcher=slrum"], "slurm"),
         (["metrics=climsin"], "climsim"),
         (["seed=1", "recipe"], "key=value"),
+        (["devices=2", "accelerator=cpu"], "only launcher=slurm"),
         (["seed=1,"], "EOF"),
     ],
 )
@@ -192,3 +193,16 @@ def test_two_cells_on_slurm(words, tmp_path):
         record = json.loads((tmp_path / "sweep" / name / "cell.json").read_text())
         assert record["launcher"] == "slurm" and record["job"].isdigit()
         assert list((tmp_path / "sweep" / "jobs").glob(f"{record['job']}_0_log.out"))
+
+
+@pytest.mark.slurm
+def test_a_cell_of_two_processes_on_slurm(words, tmp_path):
+    """SLURM starts the processes of a cell; the first alone evaluates and tells."""
+    parts = ["devices=2", "accelerator=cpu", "slurm.tasks_per_node=2", "slurm.nodes=1", "slurm.cpus_per_task=1"]
+    begun = command(words, "seed=3", "launcher=slurm", "slurm.timeout_min=10", *parts, "--json")
+    done = subprocess.run(begun, env=environment(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    cell = json.loads(done.stdout)["cells"]["mlp-standard-s3"]
+    assert cell["state"] == "finished", cell
+    job = json.loads((tmp_path / "sweep/mlp-standard-s3/cell.json").read_text())["job"]
+    assert len(list((tmp_path / "sweep/jobs").glob(f"{job}_*_log.out"))) == 2

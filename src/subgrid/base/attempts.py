@@ -39,6 +39,7 @@ def attempt(work: Callable[[], Found], passes: Callable[[Exception], bool], what
         except Exception as error:
             if not passes(error):
                 raise
-            logger.debug("%s: %r; tried again after %g s", what, error, wait)
+            # Not its text: that of a request may hold what authorises it.
+            logger.debug("%s: %s; tried again after %g s", what, type(error).__name__, wait)
             time.sleep(wait)
     return work()

@@ -12,9 +12,9 @@ from subgrid.base.places import Place
 
 STORE, EMULATOR, RUN = "column store", "emulator", "training run"
 EVALUATION, COUPLED, BUNDLE = "evaluation", "coupled run", "bundle"
-SWEEP, SCORES = "sweep", "scores of a run"
+SWEEP, SCORES, SHARED = "sweep", "scores of a run", "pushed run"
 #: The version of each kind of result that this package writes and reads.
-VERSIONS = {STORE: 1, EMULATOR: 1, RUN: 1, EVALUATION: 1, COUPLED: 1, BUNDLE: 1, SWEEP: 1, SCORES: 1}
+VERSIONS = {STORE: 1, EMULATOR: 1, RUN: 1, EVALUATION: 1, COUPLED: 1, BUNDLE: 1, SWEEP: 1, SCORES: 1, SHARED: 1}
 _MARKS = ("kind", "format_version")
 
 

@@ -61,9 +61,12 @@ def train(words: Words = None, as_json: Json = False) -> None:
     """
     from subgrid.cli.verbs import train_settings
     from subgrid.training.fit import fit
+    from subgrid.training.processes import this_process
 
     config, out = train_settings(words or [])
     fit(config, out)
+    if this_process(config.accelerator, config.devices, config.num_nodes).rank:
+        return  # process 0 tells
     metrics = json.loads((Path(out) / "metrics.json").read_text())
     say(
         metrics,
@@ -208,6 +211,50 @@ def blend(
     say({"out": out, **told}, as_json, [*blend_lines(told), f"{out}: an emulator, to evaluate, couple or export"])
 
 
+Repository = Annotated[str, typer.Argument(help="OWNER/NAME of a model repository, or a folder such as ./NAME")]
+Endpoint = Annotated[str, typer.Option(help="another hub (default: HF_ENDPOINT, else the public one)")]
+
+
+@app.command()
+def push(
+    run: Annotated[str, typer.Argument(help="a finished run, or a blend")],
+    repository: Repository,
+    checkpoints: Annotated[bool, typer.Option("--checkpoints", help="push the checkpoints too")] = False,
+    create: Annotated[bool, typer.Option("--create", help="make the repository, private, if there is none")] = False,
+    endpoint: Endpoint = "",
+    as_json: Json = False,
+) -> None:
+    """Push a run or blend to the Hugging Face Hub (with the token in HF_TOKEN), or to a folder.
+
+    Example: subgrid push run owner/name --create
+    """
+    from subgrid.deployment.sharing import ShareConfig
+    from subgrid.deployment.sharing import push as push_run
+
+    config = ShareConfig(repository, checkpoints=checkpoints, create=create, endpoint=endpoint)
+    told = push_run(run, config)
+    say(told, as_json, [f"{told['to']}: {told['files']} files, {told['bytes']} bytes"])
+
+
+@app.command()
+def pull(
+    repository: Repository,
+    out: Annotated[str, typer.Argument(help="new folder")],
+    revision: Annotated[str, typer.Option(help="branch, tag or commit")] = "main",
+    endpoint: Endpoint = "",
+    as_json: Json = False,
+) -> None:
+    """Fetch a pushed run or blend, checked, into a new folder.
+
+    Example: subgrid pull owner/name run
+    """
+    from subgrid.deployment.sharing import ShareConfig
+    from subgrid.deployment.sharing import pull as pull_run
+
+    told = pull_run(ShareConfig(repository, revision=revision, endpoint=endpoint), out)
+    say(told, as_json, [f"{told['out']}: {told['files']} files, {told['bytes']} bytes, as they were pushed"])
+
+
 @app.command()
 def report(
     folder: Annotated[str, typer.Argument(help="a demo folder or a folder with results")],
@@ -310,7 +357,9 @@ def list_names(
 def main() -> None:
     """Entry point: one clear line for every failure that a user can meet."""
     from subgrid.base.logs import set_up
+    from subgrid.base.memory import keep_freed_memory
 
+    keep_freed_memory()
     words, level = _without_levels(sys.argv[1:])
     set_up(level)
     logger.debug("subgrid %s", " ".join(words))

@@ -33,6 +33,10 @@ class TrainWords:
     buffer_blocks: int = 96
     log_every: int = 50
     checkpoint_every: int = 1000
+    accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    compile: bool = False
 
 
 @dataclass(frozen=True)

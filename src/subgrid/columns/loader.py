@@ -70,6 +70,8 @@ class ColumnLoader:
         buffer_blocks: blocks mixed at a time (memory: that many blocks).
         drop_last: leave out a last batch that is not full.
         max_samples: use only the first so many samples' blocks (rounded up to whole blocks).
+        shard: (k, n): give part k (from 0) of n equal parts of every batch, as one of n processes that together train
+            on the same batches as one alone would; of a last batch that is not full, some give fewer rows or none.
     """
 
     def __init__(
@@ -81,12 +83,15 @@ class ColumnLoader:
         buffer_blocks: int = 32,
         drop_last: bool = True,
         max_samples: int | None = None,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         if batch_size < 1 or buffer_blocks < 1:
             raise UsageError(f"batch_size ({batch_size}) and buffer_blocks ({buffer_blocks}) must be positive")
+        if batch_size % shard[1]:
+            raise UsageError(f"batch_size ({batch_size}) must be a multiple of the {shard[1]} processes that share it")
         self.split, self.variables = split, variables
         self.batch_size, self.seed, self.buffer_blocks = batch_size, seed, buffer_blocks
-        self.drop_last = drop_last
+        self.drop_last, self.shard = drop_last, shard
         limit = split.samples if max_samples is None else min(max_samples, split.samples)
         self.blocks = -(-limit // split.block)
         self.blocks = min(self.blocks, split.blocks) if max_samples is not None else split.blocks
@@ -139,50 +144,61 @@ class ColumnLoader:
             self._buffer = buffer
 
     def _epoch(self, buffer: _Buffer, pool: Executor) -> Iterator[Batch]:
-        epoch = self.epoch
+        epoch, size = self.epoch, self.batch_size // self.shard[1]
         skip = self.start_batch * self.batch_size
+        seen, end = 0, len(self) * self.batch_size - skip
         carried: Batch | None = None
         for blocks in self._buffers():
             rows = sum(self.split.rows(b) for b in blocks)
-            if skip >= rows and carried is None:
+            if skip >= rows and not seen:
                 skip -= rows
                 continue
             ordering = pool.submit(self._order, epoch, blocks, rows)
             buffer.fill(pool, blocks)
-            order = ordering.result()[skip:]
+            order = self._mine(ordering.result()[skip:], seen, end)
+            seen += rows - skip
             skip = 0
             if carried is not None:
-                missing = self.batch_size - len(carried[0])
+                missing = size - len(carried[0])
                 carried = _join(carried, _take(buffer.data, order[:missing], _empty_like(buffer.data, order[:missing])))
                 order = order[missing:]
-                if len(carried[0]) < self.batch_size:
+                if len(carried[0]) < size:
                     continue
                 yield self._given(carried)
                 carried = None
-            for batch in self._gathered(buffer.data, order, pool):
-                if len(batch[0]) == self.batch_size:
+            for batch in self._gathered(buffer.data, order, pool, size):
+                if len(batch[0]) == size:
                     yield self._given(batch)
                 else:
                     carried = batch
-        if carried is not None and not self.drop_last:
-            yield self._given(carried)
+        left = seen % self.batch_size
+        # every part gives the last batch, if without rows, so that all stand at the same place afterwards
+        if not self.drop_last and 0 < left < (self.shard[0] + 1) * size:
+            yield self._given(carried or _empty_like(buffer.data, np.empty(0, np.int64)))
 
-    def _gathered(self, data: Batch, order: NDArray[np.int64], pool: Executor) -> Iterator[Batch]:
-        """The rows of ``data`` in ``order``, batch after batch, gathered some tasks ahead of their use."""
-        step = max(1, TASK_ROWS // self.batch_size) * self.batch_size
+    def _mine(self, order: NDArray[np.int64], seen: int, end: int) -> NDArray[np.int64]:
+        """Those rows of ``order`` that are in this loader's part of their batches.
+
+        ``seen`` rows came before them in this epoch, in which ``end`` rows are given or, if the last batch is not full,
+        fewer.
+        """
+        own, parts = self.shard
+        if parts == 1:
+            return order
+        place = seen + np.arange(len(order))
+        return order[(place % self.batch_size // (self.batch_size // parts) == own) & (place < end)]
+
+    def _gathered(self, data: Batch, order: NDArray[np.int64], pool: Executor, size: int) -> Iterator[Batch]:
+        """The rows of ``data`` in ``order``, ``size`` at a time, gathered some tasks ahead of their use."""
+        step = max(1, TASK_ROWS // size) * size
         tasks = [order[i : i + step] for i in range(0, len(order), step)]
         ahead: deque[Any] = deque()
         for index in tasks:
             ahead.append(pool.submit(_take, data, index, _empty_like(data, index)))
             if len(ahead) > THREADS:
-                yield from self._batches(ahead.popleft().result())
+                yield from _batches(ahead.popleft().result(), size)
         while ahead:
-            yield from self._batches(ahead.popleft().result())
-
-    def _batches(self, rows: Batch) -> Iterator[Batch]:
-        for i in range(0, len(rows[0]), self.batch_size):
-            inputs, targets, weight = (part[i : i + self.batch_size] for part in rows)
-            yield inputs, targets, weight
+            yield from _batches(ahead.popleft().result(), size)
 
     def _given(self, batch: Batch) -> Batch:
         """Count a batch. The last one moves to the next epoch, since a trainer may not ask for the end of the first."""
@@ -190,6 +206,12 @@ class ColumnLoader:
         if self.start_batch == len(self):
             self.epoch, self.start_batch = self.epoch + 1, 0
         return batch
+
+
+def _batches(rows: Batch, size: int) -> Iterator[Batch]:
+    for i in range(0, len(rows[0]), size):
+        inputs, targets, weight = (part[i : i + size] for part in rows)
+        yield inputs, targets, weight
 
 
 def _empty_like(data: Batch, index: NDArray[np.int64]) -> Batch:

@@ -28,10 +28,13 @@ class WeightAverage(WeightAveraging):
     """
 
     def __init__(self, follow: int, every: int, average: Any = None) -> None:
-        # Lightning asks for the task's device before it moves the task there.
-        device = "cuda:0" if torch.cuda.is_available() else None
-        super().__init__(device=device, use_buffers=False, **({} if average is None else {"avg_fn": average}))
+        super().__init__(use_buffers=False, **({} if average is None else {"avg_fn": average}))
         self.follow, self.every = follow, every
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Copy the task to its device; Lightning would ask for that before it moves the task there."""
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

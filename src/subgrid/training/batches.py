@@ -29,7 +29,7 @@ class TorchBatches:
 
     @property
     def columns(self) -> int:
-        """Columns of an epoch, those of both stores."""
+        """Columns of an epoch, those of both stores and of all processes."""
         own = len(self) * self.loader.batch_size
         return own + (0 if self.second is None else len(self) * self.second.batch_size)
 

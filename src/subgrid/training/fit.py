@@ -33,6 +33,15 @@ from subgrid.training.averaging import averaging, shipped_weights
 from subgrid.training.batches import TorchBatches
 from subgrid.training.checkpoints import AtomicCheckpoints, BestCheckpoint, PeriodicCheckpoint, TopCheckpoints
 from subgrid.training.closure import require_closed
+from subgrid.training.processes import (
+    ACCELERATORS,
+    Processes,
+    SameStart,
+    gathered,
+    mean_over_processes,
+    tell_of_batch_norms,
+    this_process,
+)
 from subgrid.training.recipes import Recipe, RecipeConfig, recipe, recipe_names
 from subgrid.training.start import TRANSFORMS, start_from
 from subgrid.training.statistics import fit_transforms
@@ -40,6 +49,8 @@ from subgrid.training.task import EmulatorTask
 
 logger = logging.getLogger("subgrid")
 PRECISIONS = ("32-true", "bf16-mixed")
+#: Settings that change no result beyond rounding: a cut run may go on with others.
+_PLACE = ("log_every", "checkpoint_every", "accelerator", "devices", "num_nodes", "compile")
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,11 @@ class TrainConfig:
         buffer_blocks: blocks mixed at a time by the loader.
         log_every: steps between log lines.
         checkpoint_every: steps between checkpoints within an epoch (0: only at the end of each).
+        accelerator: ``auto``, ``cpu`` or ``gpu``.
+        devices: processes on each node that train together, each on a part of every batch, on a GPU of its own or on
+            some of the cores.
+        num_nodes: nodes; several need torchrun or srun.
+        compile: let torch compile the network, which takes a minute and a C++ compiler.
     """
 
     data: str
@@ -86,6 +102,10 @@ class TrainConfig:
     data2: str = ""
     from_run: str = ""
     transforms: str = "kept"
+    accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.checkpoint_every < 0:
@@ -98,17 +118,25 @@ class TrainConfig:
             raise UsageError(f"transforms={self.transforms} is for a run that begins with another's: add from=RUN")
         self._obey_recipe()
         require_seed(self.seed)
-        for name in ("max_train_samples", "buffer_blocks", "log_every"):
+        for name in ("max_train_samples", "buffer_blocks", "log_every", "devices", "num_nodes"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UsageError(f"{name}={getattr(self, name)} must be at least 1")
         if self.precision not in PRECISIONS:
             hint = " (bf16-true would round the tendencies themselves)" if self.precision == "bf16-true" else ""
             error = unknown_name("precision", self.precision, PRECISIONS)
             raise UsageError(f"{error}{hint}")
+        if self.accelerator not in ACCELERATORS:
+            raise unknown_name("accelerator", self.accelerator, ACCELERATORS)
 
     def _obey_recipe(self) -> None:
         """Fill in the variable set and the settings of the emulator that the recipe needs; refuse others."""
         chosen = recipe(self.recipe, **self.recipe_settings)
+        parts = self.devices * self.num_nodes
+        if parts > 1 and chosen.config.batch_size % parts:
+            raise UsageError(
+                f"recipe.batch_size={chosen.config.batch_size} must be a multiple of the {parts} processes (devices x "
+                "num_nodes) that share each batch"
+            )
         variables = chosen.variables(variable_set(self.variables))
         object.__setattr__(self, "variables", variables.name)
         if self.emulator is None:
@@ -130,6 +158,8 @@ class _Reporter(Callback):
         self.bar: Progress | None = None
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
         done = min(self.batches, trainer.global_step * trainer.accumulate_grad_batches)
         self.bar = Progress("train", self.batches, "batches", done=done).__enter__()
 
@@ -148,14 +178,15 @@ class _Reporter(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         values = {
-            "train_loss_epoch": float(self.loss_sum) / max(1, self.loss_steps),
+            "train_loss_epoch": float(mean_over_processes(self.loss_sum)) / max(1, self.loss_steps),
             "val_loss": float(trainer.callback_metrics["val_loss"]),
         }
         self.history.append({"epoch": trainer.current_epoch + 1, **values})
         self.loss_sum, self.loss_steps = torch.zeros_like(self.loss_sum), 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history, "loss_sum": self.loss_sum.cpu(), "loss_steps": self.loss_steps}
+        loss_sum = mean_over_processes(self.loss_sum).cpu()
+        return {"history": self.history, "loss_sum": loss_sum, "loss_steps": self.loss_steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.history = list(state["history"])
@@ -177,18 +208,23 @@ class _Reporter(Callback):
 class _RandomState(Callback):
     """Keeps torch's random states and the loaders' positions in every checkpoint."""
 
-    def __init__(self, batches: TorchBatches) -> None:
-        self.batches = batches
+    def __init__(self, batches: TorchBatches, processes: Processes) -> None:
+        self.batches, self.processes = batches, processes
 
     def state_dict(self) -> dict[str, Any]:
         devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        return {"torch": torch.get_rng_state(), "cuda": devices, **self.batches.state_dict()}
+        own, *others = gathered({"torch": torch.get_rng_state(), "cuda": devices})
+        return {**own, **({"others": others} if others else {}), **self.batches.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.batches.load_state_dict(state)
+        states = [state, *state.get("others", [])]
+        if self.processes.rank >= len(states):
+            return  # there were fewer processes: this one's draws begin anew
+        state = states[self.processes.rank]
         torch.set_rng_state(state["torch"])
         if len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda"])
-        self.batches.load_state_dict(state)
 
 
 def fit(config: TrainConfig, run: Path | str) -> Emulator:
@@ -199,12 +235,19 @@ def fit(config: TrainConfig, run: Path | str) -> Emulator:
     loss, or others that the recipe chooses; its metadata say which). ``metrics.json`` is written last: its presence
     marks a finished run.
 
+    With several ``devices`` Lightning begins the program again for each of them, or torchrun or srun did: every one
+    calls this function and gets the emulator; process 0 alone writes.
+
     Raises:
         SubgridError: the store or folder is unusable, the run was begun with another config, or training diverged.
         UsageError: unknown names or settings.
     """
     run = Path(run)
+    processes = this_process(config.accelerator, config.devices, config.num_nodes)
     store = open_store(config.data)
+    if processes.rank:
+        with processes.speaking():
+            return _follow(config, store, run, processes)
     with only_writer(run):
         if (run / "metrics.json").exists():
             require_same_config(config, run)
@@ -217,7 +260,16 @@ def fit(config: TrainConfig, run: Path | str) -> Emulator:
         write_record(run / "config.json", RUN, asdict(config))
         write_json(run / "provenance.json", provenance(**_origins(config, store)))
         with log_file(run, "train"):
-            return _fit(config, store, run, emulator, chosen)
+            return _fit(_Work(config, store, run, emulator, chosen, processes))
+
+
+def _follow(config: TrainConfig, store: ColumnStore, run: Path, processes: Processes) -> Emulator:
+    """Train beside process 0, which writes the run."""
+    if not (run / "metrics.json").exists():
+        emulator, chosen = prepare(config, store, fitted=False)
+        torch.manual_seed(processes.seed(config.seed))
+        _fit(_Work(config, store, run, emulator, chosen, processes))
+    return load_emulator(run)
 
 
 def _origins(config: TrainConfig, store: ColumnStore) -> dict[str, Any]:
@@ -246,11 +298,11 @@ def decisive(held: dict[str, Any]) -> dict[str, Any]:
         found["recipe_settings"] = asdict(recipe(found["recipe"], **found["recipe_settings"]).config)
     if isinstance(found["emulator"], dict):  # None in a config that left it to its variable set
         found["emulator"] = {**asdict(EmulatorConfig()), **found["emulator"]}
-    return {k: v for k, v in found.items() if k not in ("log_every", "checkpoint_every")}
+    return {k: v for k, v in found.items() if k not in _PLACE}
 
 
-def prepare(config: TrainConfig, store: ColumnStore) -> tuple[Emulator, Recipe]:
-    """A fresh emulator with fitted transforms, and its recipe."""
+def prepare(config: TrainConfig, store: ColumnStore, fitted: bool = True) -> tuple[Emulator, Recipe]:
+    """A fresh emulator, with transforms that are fitted unless another process does it, and its recipe."""
     chosen = recipe(config.recipe, **config.recipe_settings)
     _require_splits(config, store, chosen.config.batch_size)
     torch.manual_seed(config.seed)
@@ -267,9 +319,10 @@ def prepare(config: TrainConfig, store: ColumnStore) -> tuple[Emulator, Recipe]:
     stores = [store, *_second_store(config, store, chosen.config.batch_size)]
     if config.from_run:
         start_from(emulator, config.from_run, config.transforms)
-    if not config.from_run or config.transforms == "refitted":
+    if fitted and (not config.from_run or config.transforms == "refitted"):
         fit_transforms(emulator, *(one[name] for one in stores for name in training_splits(config, one)))
-    require_closed(emulator, chosen.config, store["train"])
+    if fitted:
+        require_closed(emulator, chosen.config, store["train"])
     return emulator, chosen
 
 
@@ -301,8 +354,10 @@ def _require_splits(config: TrainConfig, store: ColumnStore, batch: int) -> None
     """Refuse now, before the work, a split that lacks or is too small."""
     wanted = store.variable_set(config.variables)
     ColumnLoader(store.joined(*training_splits(config, store)), wanted, batch, max_samples=config.max_train_samples)
-    if not store["validation"].samples:
-        raise SubgridError(f"{store.path} has no validation samples: generate more evaluation days")
+    parts = config.devices * config.num_nodes
+    if store["validation"].samples < parts:
+        lacks = "has no validation samples" if parts == 1 else f"has fewer validation samples than {parts} processes"
+        raise SubgridError(f"{store.path} {lacks}: generate more evaluation days")
 
 
 def training_splits(config: TrainConfig, store: ColumnStore) -> list[str]:
@@ -310,48 +365,80 @@ def training_splits(config: TrainConfig, store: ColumnStore) -> list[str]:
     return ["train", "perturbed"] if config.perturbed and "perturbed" in store.split_names else ["train"]
 
 
-def _fit(config: TrainConfig, store: ColumnStore, run: Path, emulator: Emulator, chosen: Recipe) -> Emulator:
+@dataclass(frozen=True)
+class _Work:
+    """What the parts of a run share."""
+
+    config: TrainConfig
+    store: ColumnStore
+    run: Path
+    emulator: Emulator
+    chosen: Recipe
+    processes: Processes
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder."""
+        return self.run / "checkpoints"
+
+
+def _fit(work: _Work) -> Emulator:
     started = time.monotonic()
-    stores = [store, *_second_store(config, store, chosen.config.batch_size)]
-    batches = TorchBatches(*(_shuffled(config, one, emulator, chosen) for one in stores))
-    held, checkpoints = store["validation"], run / "checkpoints"
-    rows = min(chosen.config.batch_size, held.samples)
-    validation = TorchBatches(ColumnLoader(held, emulator.variables, rows, seed=None, drop_last=False))
-    steps_of_epoch = -(-len(batches) // chosen.config.accumulate)
-    total = steps_of_epoch * chosen.config.epochs
-    task = EmulatorTask(emulator, chosen, total)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    remove_leftovers(checkpoints)
+    config, chosen, checkpoints = work.config, work.chosen.config, work.checkpoints
+    stores = [work.store, *_second_store(config, work.store, chosen.batch_size)]
+    batches = TorchBatches(*(_shuffled(work, one) for one in stores))
+    steps_of_epoch = -(-len(batches) // chosen.accumulate)
+    task = EmulatorTask(work.emulator, work.chosen, steps_of_epoch * chosen.epochs)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if not work.processes.rank:
+        remove_leftovers(checkpoints)
     best = BestCheckpoint(checkpoints)
-    top = [TopCheckpoints(checkpoints, k)] if (k := chosen.config.average_checkpoints) else []
-    reporter = _Reporter(len(batches) * chosen.config.epochs)
-    periodic = PeriodicCheckpoint(checkpoints / "last.ckpt", config.checkpoint_every, chosen.config.accumulate)
-    callbacks = [*top, best, periodic, reporter, _RandomState(batches), *averaging(chosen.config, steps_of_epoch)]
-    trainer = _trainer(config, chosen, run, callbacks)
-    _run(trainer, task, batches, validation, checkpoints / "last.ckpt")
+    top = [TopCheckpoints(checkpoints, k)] if (k := chosen.average_checkpoints) else []
+    reporter = _Reporter(len(batches) * chosen.epochs)
+    periodic = PeriodicCheckpoint(checkpoints / "last.ckpt", config.checkpoint_every, chosen.accumulate)
+    kept = [*top, best, periodic, reporter, _RandomState(batches, work.processes)]
+    trainer = _trainer(work, [SameStart(), *kept, *averaging(chosen, steps_of_epoch)])
+    tell_of_batch_norms(task, work.processes, trainer.strategy.root_device.type == "cuda")
+    if config.compile:
+        work.emulator.network.compile()  # in place: names of weights stay as they are
+    _run(trainer, task, batches, _held(work, work.processes), checkpoints / "last.ckpt")
+    if not work.processes.rank:
+        told = {"epochs": chosen.epochs, "steps": task.total_steps, "columns_per_epoch": batches.columns}
+        _ship(work, task, best, [path for one in top for path in one.paths], reporter, told, started)
+    trainer.strategy.barrier()
+    return work.emulator.eval()
+
+
+def _ship(
+    work: _Work,
+    task: EmulatorTask,
+    best: BestCheckpoint,
+    averaged: list[Path],
+    reporter: _Reporter,
+    told: dict[str, Any],
+    started: float,
+) -> None:
+    """Write the emulator with the weights that the recipe chooses, and then the metrics, which mark the run as done."""
     assert best.best_model_score is not None  # every epoch ends with a validation
-    least = float(best.best_model_score)
-    weights, words = shipped_weights(chosen.config, checkpoints, [path for one in top for path in one.paths])
+    least, emulator = float(best.best_model_score), work.emulator
+    weights, words = shipped_weights(work.chosen.config, work.checkpoints, averaged)
     task.load_state_dict(weights)
-    loss = _shipped_loss(config, chosen, task, validation, least, reporter)
-    emulator = task.emulator.cpu().eval()
-    emulator.metadata = {**emulator.metadata, "weights": words, **_said(config, emulator)}
-    save_emulator(emulator, run / "emulator")
-    write_json(
-        run / "metrics.json",
-        {
-            "best_val_loss": least,
-            "val_loss": loss,
-            "weights": words,
-            "epochs": chosen.config.epochs,
-            "steps": total,
-            "columns_per_epoch": batches.columns,
-            "seconds": round(time.monotonic() - started, 1),
-            "parameters": emulator.metadata["parameters"],
-            "losses": reporter.history,
-        },
-    )
-    return emulator
+    loss = _shipped_loss(work, task, least, reporter)
+    emulator.network._compiled_call_impl = None  # it is run as it will be read
+    emulator.cpu().eval()
+    emulator.metadata = {**emulator.metadata, "weights": words, **_said(work.config, emulator)}
+    save_emulator(emulator, work.run / "emulator")
+    metrics = {
+        "best_val_loss": least,
+        "val_loss": loss,
+        "weights": words,
+        **told,
+        "seconds": round(time.monotonic() - started, 1),
+        "parameters": emulator.metadata["parameters"],
+        "losses": reporter.history,
+    }
+    write_json(work.run / "metrics.json", metrics)
 
 
 def _said(config: TrainConfig, emulator: Emulator) -> dict[str, Any]:
@@ -365,25 +452,42 @@ def _said(config: TrainConfig, emulator: Emulator) -> dict[str, Any]:
     }
 
 
-def _shuffled(config: TrainConfig, store: ColumnStore, emulator: Emulator, chosen: Recipe) -> ColumnLoader:
-    """Shuffled batches of the training splits of ``store``."""
+def _shuffled(work: _Work, store: ColumnStore) -> ColumnLoader:
+    """This process's part of shuffled batches of the training splits of ``store``."""
+    config = work.config
     return ColumnLoader(
         store.joined(*training_splits(config, store)),
-        emulator.variables,
-        chosen.config.batch_size,
+        work.emulator.variables,
+        work.chosen.config.batch_size,
         seed=config.seed,
         buffer_blocks=config.buffer_blocks,
         max_samples=config.max_train_samples,
+        shard=work.processes.shard,
     )
 
 
-def _trainer(config: TrainConfig, chosen: Recipe, run: Path, callbacks: list[Callback]) -> pl.Trainer:
+def _held(work: _Work, processes: Processes) -> TorchBatches:
+    """The part of the validation split of one of ``processes``, in stored order."""
+    held, parts = work.store["validation"], processes.count
+    rows = min(work.chosen.config.batch_size, held.samples // parts * parts)
+    variables = work.emulator.variables
+    return TorchBatches(ColumnLoader(held, variables, rows, seed=None, drop_last=False, shard=processes.shard))
+
+
+def _trainer(work: _Work, callbacks: list[Callback]) -> pl.Trainer:
     """Lightning's trainer, which logs into the run folder."""
+    config, chosen, run = work.config, work.chosen, work.run
     parts = len(list((run / "logs").glob("csv*")))  # Lightning would delete the log of the part before a cut
+    several = work.processes.count > 1
+    on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
     return pl.Trainer(
         max_epochs=chosen.config.epochs,
-        accelerator="auto",
-        devices=1,
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.num_nodes,
+        strategy="ddp" if several else "auto",
+        sync_batchnorm=several and on_gpu,
+        use_distributed_sampler=False,  # the loaders share each batch themselves
         precision=config.precision,  # type: ignore[arg-type]
         logger=[
             CSVLogger(run / "logs", name="", version=f"csv-{parts + 1}" if parts else "csv"),
@@ -413,15 +517,9 @@ def _run(trainer: pl.Trainer, task: EmulatorTask, train: TorchBatches, validatio
             raise
 
 
-def _shipped_loss(
-    config: TrainConfig,
-    chosen: Recipe,
-    task: EmulatorTask,
-    validation: TorchBatches,
-    best: float,
-    reporter: _Reporter,
-) -> float:
+def _shipped_loss(work: _Work, task: EmulatorTask, best: float, reporter: _Reporter) -> float:
     """Validation loss of the weights that ``task`` holds: that of their epoch, unless they are no epoch's."""
+    config, chosen = work.config, work.chosen
     if chosen.config.swa_from or chosen.config.keep == "last":
         return reporter.history[-1]["val_loss"]
     if not chosen.config.average_checkpoints:
@@ -429,6 +527,7 @@ def _shipped_loss(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         trainer = pl.Trainer(
+            accelerator=config.accelerator,
             devices=1,
             precision=config.precision,  # type: ignore[arg-type]
             logger=False,
@@ -436,4 +535,4 @@ def _shipped_loss(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        return float(trainer.validate(task, validation, verbose=False)[0]["val_loss"])
+        return float(trainer.validate(task, _held(work, Processes()), verbose=False)[0]["val_loss"])

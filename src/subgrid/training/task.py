@@ -35,13 +35,18 @@ class EmulatorTask(pl.LightningModule):
         loss = self.recipe.loss(self.emulator, *first, training=True)
         if second is not None:
             loss = loss + self.recipe.second_loss(self.emulator, *second)
-        self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True)
+        self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Rows, index: int) -> None:
         """Plain loss."""
+        rows = len(batch[0])
+        if not rows:  # the last batch had none for this process
+            return
         loss = self.recipe.loss(self.emulator, *batch, training=False)
-        self.log("val_loss", loss, prog_bar=True, batch_size=len(batch[0]))
+        # Lightning's mean of whole numbers over processes would be rounded down
+        size = rows * self.trainer.world_size
+        self.log("val_loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser and per-step schedule."""

@@ -22,6 +22,7 @@ from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.evaluation.offline import EvaluateConfig, evaluate
 from subgrid.training.fit import TrainConfig, fit, require_same_config
+from subgrid.training.processes import this_process
 
 logger = logging.getLogger("subgrid")
 LAUNCHERS = ("local", "slurm", "debug")
@@ -91,7 +92,8 @@ def run_cell(cell: Cell, config: SweepConfig, threads: int, watched: int) -> dic
         watched: process without which this one ends; 0: none.
 
     Returns:
-        ``error`` (None: it is finished), ``again`` (whether another try can help), ``seconds``.
+        ``error`` (None: it is finished), ``again`` (whether another try can help), ``seconds``; of several processes
+        that train the cell together only the first tells.
     """
     if watched:
         threading.Thread(target=_end_without, args=(watched,), daemon=True).start()
@@ -99,6 +101,9 @@ def run_cell(cell: Cell, config: SweepConfig, threads: int, watched: int) -> dic
         torch.set_num_threads(threads)
     folder, started = Path(config.out) / cell.name, time.monotonic()
     error, again = None, True
+    if this_process(cell.train.accelerator, cell.train.devices, cell.train.num_nodes).rank:
+        fit(cell.train, folder)
+        return {}  # process 0 tells what became of the cell
     try:
         with only_writer(folder / "cell"):
             fit(cell.train, folder)
@@ -152,6 +157,12 @@ def run_sweep(
     if repeated:
         raise UsageError(f"sweep: {', '.join(repeated)} is asked for more than once")
     for cell in cells:
+        parts = cell.train.devices * cell.train.num_nodes
+        if parts > 1 and config.launcher != "slurm":
+            raise UsageError(
+                f"sweep: {cell.name} wants {parts} processes, which only launcher=slurm with slurm.tasks_per_node="
+                f"{cell.train.devices} slurm.nodes={cell.train.num_nodes} starts; train it with subgrid train"
+            )
         if (out / cell.name / "config.json").exists():
             require_same_config(cell.train, out / cell.name)
     with only_writer(out):
@@ -267,7 +278,7 @@ class _Jobs:
         if self.config.launcher == "local" and not job.paths.result_pickle.exists():
             return None  # submitit would wait for a file system to show it
         try:
-            return dict(job.result())
+            return dict(job.results()[0])
         except Exception:  # submitit's own, or whatever unpickling meets
             logger.debug("sweep: job %s", job.job_id, exc_info=True)
             return None

@@ -12,11 +12,12 @@ from typing import Any
 
 from subgrid.base.errors import SubgridError, UsageError, unknown_name
 from subgrid.base.files import make_folder, only_writer, read_json, room, writable, write_json
+from subgrid.base.hub import quiet_library
 from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.threads import in_threads, require_workers
 from subgrid.columns.climsim.files import SPLITS, chosen_splits
-from subgrid.columns.climsim.hub import DATASETS, MONTHS, Hub, RemoteFile, quiet_library
+from subgrid.columns.climsim.hub import DATASETS, MONTHS, Hub, RemoteFile
 from subgrid.columns.climsim.names import months as months_of
 from subgrid.columns.climsim.names import parse_name, step_number
 

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from subgrid.base.attempts import attempt, causes, class_names
 from subgrid.base.errors import SubgridError
-from subgrid.base.files import NO_ROOM
+from subgrid.base.hub import ask, sha256
 from subgrid.columns.climsim.names import GRID_SUFFIX
 from subgrid.columns.climsim.netcdf import LIBRARY
 
-logger = logging.getLogger("subgrid")
 Found = TypeVar("Found")
 #: The folder of a dataset that holds its months.
 MONTHS = "train"
 _MONTH = re.compile(rf"{MONTHS}/\d{{4}}-\d{{2}}")
-#: Statuses of a server that is busy, and of one that wants other credentials.
-_BUSY, _REFUSED = (408, 429, 500, 502, 503, 504), (401, 403)
-#: Classes of errors of a network that fails, by name: the library beneath the hub's changes with its version.
-_UNREACHED = {"TransportError", "ConnectionError", "TimeoutError"}
-_READ = 2**20
 
 
 @dataclass(frozen=True)
@@ -133,43 +123,10 @@ class Hub:
         )
 
     def _ask(self, path: str, work: Callable[[], Found]) -> Found:
-        """What ``work`` finds; tried again after a passing failure, and clear about a lasting one."""
-        try:
-            return attempt(work, _passing, path or self.repository)
-        except Exception as error:
-            clear = self._meaning(path, error)
-            if clear is None:
-                raise
-            raise clear from error
-
-    def _meaning(self, path: str, error: Exception) -> SubgridError | None:
-        """The clear error for what the hub's library raised; None for what has nothing to do with the hub."""
+        """What ``work`` finds at ``path``."""
         where = f"{self.endpoint}/datasets/{self.repository}{'/' if path else ''}{path}"
-        kinds, statuses = class_names(*causes(error)), _statuses(error)
-        if "OfflineModeIsEnabled" in kinds:
-            return SubgridError(f"{where} was not asked for, because HF_HUB_OFFLINE is set: unset it to download")
-        if "GatedRepoError" in kinds or statuses & {403}:
-            return SubgridError(f"{where}: access denied: `hf auth login`, or set HF_TOKEN to a token with access")
-        if "RepositoryNotFoundError" in kinds:
-            return SubgridError(f"{where} does not exist, or is hidden from you: check --endpoint, or `hf auth login`")
-        if "RemoteEntryNotFoundError" in kinds or statuses & {404}:
-            return SubgridError(f"{where} does not exist at commit {getattr(self, 'commit', 'main')[:12]}")
-        if statuses & set(_REFUSED):
-            return SubgridError(f"{where}: access denied: `hf auth login`, or set HF_TOKEN")
-        if statuses & {429}:
-            return SubgridError(
-                f"{where}: the hub takes no more requests now (429): wait some minutes and run the same command "
-                "again, with fewer --workers, or logged in (`hf auth login`), which allows more"
-            )
-        if statuses & set(_BUSY):
-            return SubgridError(f"{where}: the hub is busy (status {min(statuses)}): run the same command again later")
-        if kinds & _UNREACHED:
-            return SubgridError(f"{where} could not be reached: check the network, proxy and --endpoint, and try again")
-        if "Consistency check failed" in str(error):
-            return SubgridError(f"{where} came in part only: run the same command again")
-        if "FileMetadataError" in kinds:
-            return SubgridError(f"{where}: {self.endpoint} does not answer like a hub: check --endpoint and proxies")
-        return None
+        fewer = ", with fewer --workers, or logged in (`hf auth login`), which allows more"
+        return ask(where, work, getattr(self, "commit", "main"), fewer)
 
 
 def require_whole(path: Path, file: RemoteFile) -> None:
@@ -179,7 +136,7 @@ def require_whole(path: Path, file: RemoteFile) -> None:
         raise SubgridError(
             f"{file.path} came with {size} bytes, but the hub lists {file.size}: run the same command again"
         )
-    if file.sha256 and _sha256(path) != file.sha256:
+    if file.sha256 and sha256(path) != file.sha256:
         raise SubgridError(f"{file.path} came with another SHA-256 than the hub lists: run the same command again")
     import netCDF4
 
@@ -190,48 +147,3 @@ def require_whole(path: Path, file: RemoteFile) -> None:
         raise SubgridError(f"{file.path} came whole, but is no NetCDF file ({error})") from error
     if not held:
         raise SubgridError(f"{file.path} came whole, but holds no variable")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while part := handle.read(_READ):
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def _passing(error: Exception) -> bool:
-    """Whether a failure may be gone at the next attempt."""
-    if any(getattr(cause, "errno", None) in NO_ROOM for cause in causes(error)):
-        return False
-    kinds = class_names(*causes(error))
-    if "OfflineModeIsEnabled" in kinds:
-        return False
-    return bool(kinds & _UNREACHED or _statuses(error) & set(_BUSY) or "Consistency check" in str(error))
-
-
-def _statuses(error: Exception) -> set[int]:
-    """Status codes of the answers that an error and its causes are about."""
-    answers = (getattr(cause, "response", None) for cause in causes(error))
-    return {int(answer.status_code) for answer in answers if answer is not None}
-
-
-@contextlib.contextmanager
-def quiet_library() -> Iterator[None]:
-    """Without the library's bar for each file and its words on each attempt: one bar and one error stand for all."""
-    from huggingface_hub.utils import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-    from huggingface_hub.utils import logging as library
-
-    bars, level = not are_progress_bars_disabled(), library.get_verbosity()
-    disable_progress_bars()
-    library.set_verbosity_error()
-    try:
-        yield
-    finally:
-        library.set_verbosity(level)
-        if bars:
-            enable_progress_bars()

@@ -17,6 +17,7 @@ from subgrid.emulator.budgets import NAMES, ColumnBudget, column_budget, find_bu
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.flat import unflatten
 from subgrid.networks import Network, ProbabilisticNetwork
+from subgrid.training.processes import mean_over_processes
 from subgrid.training.recipes.base import RecipeConfig, register
 from subgrid.training.schedules import rate_factor
 
@@ -53,6 +54,8 @@ class Errors:
         weight_p, weight_s: of the channels, (level, P) and (S,).
         perturbed: (n,) rows off the climate.
         row: weight of each row, (n,).
+        rows: their sum, or where several processes share a batch the mean of their sums: the mean of their losses is
+            then the loss of the batch.
         squared: weight of the squared error, which is added to the loss.
     """
 
@@ -64,12 +67,13 @@ class Errors:
     weight_s: Tensor
     perturbed: Tensor
     row: Tensor
+    rows: Tensor
     squared: float = 0.0
 
     def mean(self, profiles: Tensor, scalars: Tensor) -> Tensor:
         """Weighted mean over rows and channels of elementwise losses (n, level, P) and (n, S)."""
         per_row = (profiles * self.weight_p).sum((1, 2)) + (scalars * self.weight_s).sum(1)
-        rows = self.row.sum().clamp(min=1e-12)  # a batch of perturbed columns alone, weighted zero
+        rows = self.rows.clamp(min=1e-12)  # a batch of perturbed columns alone, weighted zero
         return (per_row * self.row).sum() / (rows * (self.weight_p.sum() + self.weight_s.sum()))
 
     def first(self) -> tuple[Tensor, Tensor]:
@@ -93,8 +97,7 @@ def residual_error(errors: Errors, budget: ColumnBudget, emulator: Emulator, s_i
     p, s = errors.first()
     wrong = (a_p * (p - errors.true_profiles)).sum((1, 2)) + (a_s * (s - errors.true_scalars)).sum(1)
     size = a_p.square().sum((1, 2)) + a_s.square().sum()
-    rows = errors.row.sum().clamp(min=1e-12)
-    return (errors.row * wrong.square() / size.clamp(min=1e-30)).sum() / rows
+    return (errors.row * wrong.square() / size.clamp(min=1e-30)).sum() / errors.rows.clamp(min=1e-12)
 
 
 def _squared(found: Tensor, truth: Tensor, perturbed: Tensor) -> Tensor:
@@ -154,8 +157,8 @@ class Standard:
         squared = config.second_mse_weight / config.second_weight
         return config.second_weight * self._loss(emulator, (inputs, targets, weight), True, squared)
 
-    def _loss(self, emulator: Emulator, rows: tuple[Tensor, Tensor, Tensor], training: bool, squared: float) -> Tensor:
-        inputs, targets, weight = rows
+    def _loss(self, emulator: Emulator, batch: tuple[Tensor, Tensor, Tensor], training: bool, squared: float) -> Tensor:
+        inputs, targets, weight = batch
         levels, shape = emulator.grid.n_levels, emulator.network.shape
         if self._weights is None:
             self._weights = channel_weights(emulator, self.config.energy_weight)
@@ -167,13 +170,14 @@ class Standard:
                 s = s + self.config.input_noise * torch.randn_like(s)
         perturbed = weight == 0
         row = torch.where(perturbed, self.config.perturbed_weight, 1.0)
+        rows = mean_over_processes(row.sum()) if training else row.sum()
         weight_p, weight_s = (w.to(inputs.device) for w in self._weights)
         network = emulator.network
         if training and isinstance(network, ProbabilisticNetwork):
-            errors = Errors(p, s, tp, ts, weight_p, weight_s, perturbed, row)
+            errors = Errors(p, s, tp, ts, weight_p, weight_s, perturbed, row, rows)
             return errors.mean(*(part.float() for part in network.losses(p, s, tp, ts)))
         p, s = network(p, s)
-        errors = Errors(p.float(), s.float(), tp, ts, weight_p, weight_s, perturbed, row, squared)
+        errors = Errors(p.float(), s.float(), tp, ts, weight_p, weight_s, perturbed, row, rows, squared)
         loss = self.objective(errors, training)
         return self._with_penalties(loss, errors, emulator, inputs) if training else loss
 
