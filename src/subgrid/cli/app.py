@@ -79,9 +79,11 @@ def evaluate(run: Run, words: Words = None, as_json: Json = False) -> None:
     Example: subgrid evaluate run split=test
     """
     from subgrid.cli.verbs import evaluate_settings, results_of, store_of
+    from subgrid.evaluation.members import member_lines
     from subgrid.evaluation.metrics import METRICS
     from subgrid.evaluation.offline import EvaluateConfig
     from subgrid.evaluation.offline import evaluate as evaluate_run
+    from subgrid.evaluation.sureness import confidence_lines
 
     settings = evaluate_settings(words or [])
     out = results_of(run, settings.pop("out"), "evaluation")
@@ -93,6 +95,10 @@ def evaluate(run: Run, words: Words = None, as_json: Json = False) -> None:
         lines.append(f"{name:32s}" + " ".join("constant" if v is None else f"{v:8.4f}" for v in values))
     for name, result in scores["metrics"].items():
         lines += METRICS[name].lines(name, result)
+    if scores["members"]:
+        lines += member_lines(scores["members"])
+    if scores["confidence"]:
+        lines += confidence_lines(scores["confidence"])
     say(scores, as_json, lines)
 
 

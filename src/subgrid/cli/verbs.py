@@ -48,6 +48,8 @@ class EvaluateWords:
     metrics: str = "standard"
     variables: str = ""
     trust: bool = False
+    members: int | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)

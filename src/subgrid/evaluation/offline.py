@@ -6,13 +6,13 @@ import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from subgrid.base.errors import SubgridError
+from subgrid.base.errors import SubgridError, UsageError, require_seed
 from subgrid.base.files import only_writer
 from subgrid.base.formats import EVALUATION, write_record
 from subgrid.base.logs import log_file
@@ -21,12 +21,15 @@ from subgrid.base.provenance import versions
 from subgrid.columns.store import ColumnStore, Split, open_store
 from subgrid.columns.variables import offsets, profiles
 from subgrid.emulator.base import ColumnEmulator
+from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.files import load_for_store, require_emulator
 from subgrid.evaluation.energy import air_mass, energy_factors
 from subgrid.evaluation.floors import Predictor, mean_predictor, ridge_predictor
+from subgrid.evaluation.members import member_scores, members_of
 from subgrid.evaluation.metrics import METRICS, STANDARD, chosen
 from subgrid.evaluation.predict import emulator_predictor
 from subgrid.evaluation.sections import SectionSums, zonal_rows
+from subgrid.evaluation.sureness import confidence_scores
 from subgrid.scores.pointwise import PointwiseScores, channel_weights
 
 logger = logging.getLogger("subgrid")
@@ -43,6 +46,8 @@ class EvaluateConfig:
         metrics: comma list of further sets of metrics (see :mod:`subgrid.evaluation.metrics`).
         variables: what a TorchScript file reads; empty for folders.
         trust: load the TorchScript file of a folder that holds a published network.
+        members: draws of a network that gives a distribution (None: 32, or all that it has; 0: none).
+        seed: of the draws.
     """
 
     emulator: str
@@ -51,6 +56,13 @@ class EvaluateConfig:
     metrics: str = STANDARD
     variables: str = ""
     trust: bool = False
+    members: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_seed(self.seed)
+        if self.members is not None and (type(self.members) is not int or self.members < 0 or self.members == 1):
+            raise UsageError(f"members={self.members} must be at least 2 (or 0: draw none)")
 
 
 class _Scored:
@@ -107,6 +119,7 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
             f"{config.data} has {store.grid.levels} levels, the emulator {emulator.levels}: evaluate it on a "
             "store with its own levels"
         )
+    members = members_of(emulator, config.members)
     with only_writer(out), log_file(out, "evaluate"):
         predictors = _predictors(emulator, store)
         scored, sections = _score(emulator, store, split, predictors)
@@ -131,6 +144,8 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
             },
             "models": models,
             "metrics": {name: METRICS[name].score(emulator, store, split, out) for name in further},
+            "members": member_scores(cast(Emulator, emulator), split, members, config.seed) if members else None,
+            "confidence": confidence_scores(emulator, split),
             "emulator": str(config.emulator),
             "data": str(config.data),
             "versions": versions(),

@@ -23,7 +23,6 @@ from subgrid.columns.store import ColumnStore, open_store
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.files import load_emulator
 from subgrid.emulator.flat import FlatEmulator
-from subgrid.evaluation.sureness import rank_correlation
 from subgrid.training.fit import TrainConfig
 from subgrid.workflows.results_page import write_page
 from subgrid.workflows.sweep import Cell, SweepConfig, run_sweep
@@ -100,7 +99,6 @@ def cell_scores(cell: Cell, run: Path, store: ColumnStore) -> dict[str, Any]:
     scores = read_record(run / "evaluation" / "scores.json", EVALUATION)
     metrics = read_json(run / "metrics.json")
     emulator = load_emulator(run)
-    sure = rank_correlation(emulator, store[scores["split"]]) if emulator.config.confidence else None
     return {
         **cell.about(),
         "train": _settings(cell),
@@ -112,7 +110,7 @@ def cell_scores(cell: Cell, run: Path, store: ColumnStore) -> dict[str, Any]:
         "training_seconds": metrics["seconds"],
         "columns_per_second": columns_per_second(emulator, store),
         "threads": torch.get_num_threads(),
-        "rank_correlation": sure,
+        "rank_correlation": scores["confidence"] and scores["confidence"]["rank_correlation"],
         "machine": platform.machine(),
         "versions": versions(),
     }
