@@ -250,9 +250,11 @@ def quoted_metrics(words: list[str]) -> list[str]:
 def evaluate_settings(words: list[str]) -> dict[str, Any]:
     """Words of ``subgrid evaluate``."""
     from subgrid.evaluation.metrics import chosen
+    from subgrid.evaluation.offline import EvaluateConfig
 
     settings = _typed(EvaluateWords, compose(EvaluateWords, quoted_metrics(words)))
     chosen(settings["metrics"])
+    EvaluateConfig("", "", members=settings["members"], seed=settings["seed"])  # refuses before a run is looked for
     return settings
 
 

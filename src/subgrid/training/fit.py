@@ -33,6 +33,7 @@ from subgrid.training.averaging import averaging, shipped_weights
 from subgrid.training.batches import TorchBatches
 from subgrid.training.checkpoints import AtomicCheckpoints, BestCheckpoint, PeriodicCheckpoint, TopCheckpoints
 from subgrid.training.recipes import Recipe, RecipeConfig, recipe, recipe_names
+from subgrid.training.recipes.standard import channel_weights
 from subgrid.training.start import TRANSFORMS, start_from
 from subgrid.training.statistics import fit_transforms
 from subgrid.training.task import EmulatorTask
@@ -265,6 +266,8 @@ def prepare(config: TrainConfig, store: ColumnStore) -> tuple[Emulator, Recipe]:
         start_from(emulator, config.from_run, config.transforms)
     if not config.from_run or config.transforms == "refitted":
         fit_transforms(emulator, *(one[name] for one in stores for name in training_splits(config, one)))
+    emulator.mask_outputs()  # those of this run, beside those of the one that it begins with
+    channel_weights(emulator, chosen.config.energy_weight, chosen.config.outputs)  # refuses outputs that cannot learn
     return emulator, chosen
 
 

@@ -48,17 +48,22 @@ def fit_transforms(emulator: Emulator, split: Split, *extra: Split) -> None:
 
     Perturbed columns and those of a second store widen the range that is known, but the climate of the first alone sets
     the units of the loss. With
-    ``normalization=official`` the published files give mean and spread, and the splits the range alone.
+    ``normalization=official`` the published files give mean and spread, and the splits the range alone. Masked outputs
+    are made constant.
 
     Raises:
         SubgridError: a split holds NaN or infinity, or a published file is absent or does not fit.
     """
-    levels = emulator.grid.n_levels
-    shape = emulator.network.shape
     parts = [split, *extra]
     if isinstance(emulator.inputs, OfficialInputs):
         _fit_official(emulator, emulator.inputs, parts)
-        return
+    else:
+        _fit_computed(emulator, parts)
+    emulator.mask_outputs()
+
+
+def _fit_computed(emulator: Emulator, parts: list[Split]) -> None:
+    levels, shape = emulator.grid.n_levels, emulator.network.shape
     features = [feature_statistics(emulator, part).summary() for part in parts]
     targets = [part.variable_statistics(emulator.variables.targets) for part in parts]
     found = _channel_range(_widened(features), len(emulator.features.names), levels)
