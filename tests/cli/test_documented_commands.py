@@ -124,6 +124,7 @@ def no_work(monkeypatch):
         "subgrid.report": ("write_report", reached),
         "subgrid.training.fit": ("fit", check_training),
         "subgrid.workflows.demo": ("run_demo", reached),
+        "subgrid.workflows.finetune": ("finetune", reached),
         "subgrid.workflows.sweep": ("run_sweep", reached),
     }
     # all are imported before one is changed: what a module imports meanwhile, it would keep

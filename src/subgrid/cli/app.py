@@ -213,6 +213,21 @@ def blend(
 
 
 @app.command()
+def finetune(run: Run, words: Words = None, as_json: Json = False) -> None:
+    """Fine-tune a copy of a run for each group of outputs; the result is an emulator that takes each from its own.
+
+    Example: subgrid finetune run out=tuned groups=profiles recipe.epochs=1
+    """
+    from subgrid.cli.verbs import finetune_settings
+    from subgrid.workflows.finetune import finetune as finetune_run
+    from subgrid.workflows.finetune import finetune_lines
+
+    config, out = finetune_settings(run, words or [])
+    told = finetune_run(config, out)
+    say({"out": out, **told}, as_json, [*finetune_lines(told), f"{out}: an emulator, to evaluate, couple or export"])
+
+
+@app.command()
 def report(
     folder: Annotated[str, typer.Argument(help="a demo folder or a folder with results")],
     out: Annotated[str | None, typer.Option(help="where to write the page")] = None,

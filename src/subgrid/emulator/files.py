@@ -189,7 +189,10 @@ def trained_on(path: Path | str) -> str:
 
 
 def settings_of(path: Path | str) -> dict[str, Any]:
-    """How the emulator at ``path`` was trained: ``variables`` (a name), ``architecture``, ``network``, ``emulator``.
+    """How the emulator at ``path`` was trained.
+
+    Returns:
+        ``variables`` and ``recipe`` (names), ``architecture``, ``network`` and ``emulator`` (settings).
 
     Raises:
         SubgridError: there is none, it is damaged, or it is a published network.
@@ -201,6 +204,7 @@ def settings_of(path: Path | str) -> dict[str, Any]:
         "architecture": network.architecture,
         "network": network.hyperparameters,
         "emulator": emulator.config.to_dict(),
+        "recipe": str(emulator.metadata.get("recipe", "standard")),
     }
 
 

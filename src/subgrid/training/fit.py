@@ -243,6 +243,7 @@ def _decisive(held: dict[str, Any]) -> dict[str, Any]:
         found["recipe_settings"] = asdict(recipe(found["recipe"], **found["recipe_settings"]).config)
     if isinstance(found["emulator"], dict):  # None in a config that left it to its variable set
         found["emulator"] = {**asdict(EmulatorConfig()), **found["emulator"]}
+    found = json.loads(json.dumps(found))  # tuples of defaults as the lists that JSON holds
     return {k: v for k, v in found.items() if k not in ("log_every", "checkpoint_every")}
 
 

@@ -145,8 +145,8 @@ class RecipeConfig:
             return
         if not 0 < self.polish_epochs < self.epochs:
             raise UsageError(
-                f"recipe.polish_epochs={self.polish_epochs} must not be negative, and fewer than the {self.epochs} epochs "
-                "whose last they are"
+                f"recipe.polish_epochs={self.polish_epochs} must lie between 0 and the {self.epochs} epochs, of which "
+                "they are the last"
             )
         if self.loss == "mse":
             raise UsageError(
