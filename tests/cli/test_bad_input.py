@@ -92,6 +92,7 @@ WRONG_WORDS: list[tuple[list[str], str]] = [
     ([*TRAIN, "recipe.outputs=evaporation"], "recipe.outputs"),
     ([*TRAIN, "emulator.mask=evaporation"], "emulator.mask"),
     ([*TRAIN, "emulator.mask_to=nill"], "zero"),
+    ([*TRAIN, "emulator.paper_compatible=true"], "multirepresentation"),
     ([*TRAIN, "architecture=fifth_place"], "fifth_place_a"),
     ([*TRAIN, "architecture=fifth_place_b", "architecture.pool=max"], "mean"),
     ([*TRAIN, "emulator.normalization=poled"], "pooled"),

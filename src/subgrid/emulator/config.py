@@ -43,7 +43,7 @@ class EmulatorConfig:
         positive_water: bound the loss of humidity, cloud liquid and cloud ice by what a layer holds.
         normalization: ``computed`` (the training columns' float64 statistics), ``pooled`` (inputs with one mean and
             spread for all levels of a profile, waters and gases as logarithms) or ``official`` (ClimSim's published
-            files; needs ``inputs=raw``).
+            files; needs ``inputs=raw``; with ``representation=multi`` those of its Kaggle edition, of raw inputs).
         normalization_folder: where the published files lie; read when training begins, and not needed afterwards.
         normalization_inputs, normalization_outputs, normalization_rates: names of files in place of those that belong
             to the variable set (see :mod:`subgrid.columns.normalisation`).
@@ -112,15 +112,15 @@ class EmulatorConfig:
         for name, least in (("prune_inputs", 0), ("prune_outputs", 0), ("member", -1)):
             if getattr(self, name) < least:
                 raise UsageError(f"emulator.{name}={getattr(self, name)} must be at least {least}")
+        if self.paper_compatible and self.representation != "multi":
+            raise UsageError(
+                "emulator.paper_compatible=true is about the offset of recipe multirepresentation, and this is another; "
+                "networks have architecture.paper_compatible"
+            )
         if self.normalization == "pooled" and self.representation == "multi":
             raise UsageError(
                 "emulator.normalization=pooled gives each profile one mean and spread, of which recipe "
                 "multirepresentation makes three of its own: use emulator.normalization=computed"
-            )
-        if self.normalization == "official" and self.representation == "multi":
-            raise UsageError(
-                "emulator.normalization=official transforms cloud before the three representations of recipe "
-                "multirepresentation, which are of the raw inputs: use emulator.normalization=computed"
             )
 
     def to_dict(self) -> dict[str, Any]:
