@@ -114,7 +114,7 @@ class EmulatorConfig:
                 raise UsageError(f"emulator.{name}={getattr(self, name)} must be at least {least}")
         if self.paper_compatible and self.representation != "multi":
             raise UsageError(
-                "emulator.paper_compatible=true is about the offset of recipe multirepresentation, and this is another; "
+                "emulator.paper_compatible=true is about the offset of recipe multirepresentation, which this is not; "
                 "networks have architecture.paper_compatible"
             )
         if self.normalization == "pooled" and self.representation == "multi":
