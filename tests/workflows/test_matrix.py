@@ -48,6 +48,18 @@ def test_cells_leave_scores_from_which_another_machine_goes_on(cells, tiny_store
     shutil.rmtree(tmp_path / "runs")
     nowhere = [Cell(c.name, replace(c.train, data="nowhere")) for c in cells]
     assert matrix(tmp_path / "nowhere", tmp_path / "runs", tmp_path / "docs", nowhere) == page
+    # a file from before a setting was there is as good; one from before a score was there is not
+    plain, sure = (tmp_path / "docs" / "results" / f"{cell.name}.json" for cell in cells[:2])
+    held = json.loads(plain.read_text())
+    del held["train"]["emulator"]["mask"]
+    plain.write_text(json.dumps(held))
+    assert matrix(tmp_path / "nowhere", tmp_path / "runs", tmp_path / "docs", nowhere) == page
+    held, kept = json.loads(sure.read_text()), sure.read_text()
+    del held["rank_correlation"]["columns"]
+    sure.write_text(json.dumps(held))
+    with pytest.raises(SubgridError, match="nowhere"):
+        matrix(tmp_path / "nowhere", tmp_path / "runs", tmp_path / "docs", nowhere)
+    sure.write_text(kept)
     other = [Cell(cells[0].name, replace(cells[0].train, recipe_settings={"epochs": 2, "batch_size": 256}))]
     with pytest.raises(SubgridError, match="nowhere"):
         matrix(tmp_path / "nowhere", tmp_path / "runs", tmp_path / "docs", other)

@@ -75,5 +75,8 @@ def confidence_table(result: Record) -> Table:
         kept = entry["r2_kept"]
         skill = [fixed(None if kept is None else kept[k]) for k in at]
         rows.append([sureness.heading(entry, name), fixed(entry["rank_correlation"]), *skill])
-    caption = "Rank correlation (mean over levels), and R² of the surest rows of each output against their own mean."
+    caption = (
+        "Rank correlation (mean over levels), and R² of the surest rows of each output against their own mean; levels "
+        "count alike, in units of their spread."
+    )
     return Table(caption, ["Variable", "Rank correlation", *(f"R² of {share:.0%}" for share in SHARES)], rows)

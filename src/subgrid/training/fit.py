@@ -228,14 +228,14 @@ def _origins(config: TrainConfig, store: ColumnStore) -> dict[str, Any]:
 
 def require_same_config(config: TrainConfig, run: Path) -> None:
     """Refuse to go on with another config; a setting that the held one lacks had its default."""
-    held = _decisive(read_record(run / "config.json", RUN))
-    wanted = _decisive(json.loads(json.dumps(asdict(config))))
+    held = decisive(read_record(run / "config.json", RUN))
+    wanted = decisive(json.loads(json.dumps(asdict(config))))
     changed = sorted(k for k in wanted if held.get(k) != wanted[k])
     if changed:
         raise SubgridError(f"{run} was begun with another {', '.join(changed)}; remove it or choose another run folder")
 
 
-def _decisive(held: dict[str, Any]) -> dict[str, Any]:
+def decisive(held: dict[str, Any]) -> dict[str, Any]:
     """A config as JSON with all its defaults, without what does not change the result."""
     found = {**json.loads(json.dumps(asdict(TrainConfig(data="")))), **held}
     known = {f.name for f in fields(RecipeConfig)}

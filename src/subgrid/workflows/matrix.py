@@ -23,8 +23,8 @@ from subgrid.columns.store import ColumnStore, open_store
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.files import load_emulator
 from subgrid.emulator.flat import FlatEmulator
-from subgrid.training.fit import TrainConfig
-from subgrid.workflows.results_page import write_page
+from subgrid.training.fit import TrainConfig, decisive
+from subgrid.workflows.results_page import SURENESS, write_page
 from subgrid.workflows.sweep import Cell, SweepConfig, run_sweep
 
 logger = logging.getLogger("subgrid")
@@ -89,9 +89,16 @@ def _settings(cell: Cell) -> dict[str, Any]:
 
 
 def _has_scores(folder: Path, cell: Cell) -> bool:
-    """Whether a file of scores is there, of the very settings."""
+    """Whether a file of scores is there, of the very settings, with every score that the page tells.
+
+    A setting that the file does not know had its default.
+    """
     path = folder / f"{cell.name}.json"
-    return path.exists() and read_record(path, SCORES)["train"] == _settings(cell)
+    if not path.exists():
+        return False
+    held = read_record(path, SCORES)
+    ranks = held["rank_correlation"]
+    return decisive(held["train"]) == decisive(_settings(cell)) and (ranks is None or set(SURENESS) <= set(ranks))
 
 
 def cell_scores(cell: Cell, run: Path, store: ColumnStore) -> dict[str, Any]:

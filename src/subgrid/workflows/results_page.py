@@ -80,7 +80,7 @@ def _sureness(by: dict[tuple[Any, ...], list[Record]], architectures: list[Any])
     rows = []
     for a in architectures:
         found = [r["rank_correlation"] for r in by.get((a, "confidence"), []) if r["rank_correlation"]]
-        rows.append([a, *(_spread(one[key] for one in found) for key in SURENESS)])
+        rows.append([a, *(_spread(one.get(key) for one in found) for key in SURENESS)])
     return [
         "## What a confidence is worth",
         "Spearman's rank correlation of the loss that recipe `confidence` predicts and the true squared error: of all "
