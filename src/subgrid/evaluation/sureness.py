@@ -152,4 +152,6 @@ def confidence_lines(result: dict[str, Any]) -> list[str]:
 
 
 def _cell(value: float | None) -> str:
-    return "--" if value is None else f"{value:.3f}"
+    if value is None:
+        return "--"
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.2g}"

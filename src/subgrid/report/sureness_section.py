@@ -5,7 +5,7 @@ from __future__ import annotations
 from subgrid.report import offline, sureness
 from subgrid.report.blocks import Drawing, Section, Table, drawing
 from subgrid.report.results import Record, Results
-from subgrid.report.words import count, fixed, short, units
+from subgrid.report.words import count, fixed, short, skill, units
 
 #: Shares of rows in the table of a confidence.
 SHARES = (1.0, 0.9, 0.5, 0.1)
@@ -73,8 +73,8 @@ def confidence_table(result: Record) -> Table:
     rows = []
     for name, entry in result["variables"].items():
         kept = entry["r2_kept"]
-        skill = [fixed(None if kept is None else kept[k]) for k in at]
-        rows.append([sureness.heading(entry, name), fixed(entry["rank_correlation"]), *skill])
+        surest = [skill(None if kept is None else kept[k]) for k in at]
+        rows.append([sureness.heading(entry, name), fixed(entry["rank_correlation"]), *surest])
     caption = (
         "Rank correlation (mean over levels), and R² of the surest rows of each output against their own mean; levels "
         "count alike, in units of their spread."
