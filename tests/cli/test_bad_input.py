@@ -86,6 +86,13 @@ WRONG_WORDS: list[tuple[list[str], str]] = [
     ([*TRAIN, "recipe.ema_every=0"], "ema_every"),
     ([*TRAIN, "recipe.second_weight=0.0"], "second_weight"),
     ([*TRAIN, "recipe.mse_weight=-1.0"], "mse_weight"),
+    ([*TRAIN, "recipe.polish_epochs=2"], "recipe.loss=mse"),
+    ([*TRAIN, "recipe.loss=mae", "recipe.polish_epochs=14"], "polish_epochs=14"),
+    ([*TRAIN, "recipe.loss=mae", "recipe.polish_learning_rate=1e-4"], "polish_learning_rate"),
+    ([*TRAIN, "recipe.outputs=evaporation"], "recipe.outputs"),
+    ([*TRAIN, "emulator.mask=evaporation"], "emulator.mask"),
+    ([*TRAIN, "emulator.mask_to=nill"], "zero"),
+    ([*TRAIN, "emulator.paper_compatible=true"], "multirepresentation"),
     ([*TRAIN, "architecture=fifth_place"], "fifth_place_a"),
     ([*TRAIN, "architecture=fifth_place_b", "architecture.pool=max"], "mean"),
     ([*TRAIN, "emulator.normalization=poled"], "pooled"),
@@ -136,6 +143,9 @@ WRONG_WORDS: list[tuple[list[str], str]] = [
     (["couple", "x", "data=y", "bridge=calback"], "callback"),
     (["couple", "x", "data=y", "keep=surfaces"], "surface"),
     (["evaluate", "x", "splt=test"], "split"),
+    (["evaluate", "x", "members=1"], "members=1 must be at least 2"),
+    (["evaluate", "x", "members=all"], "members=all must be at least 2"),
+    (["evaluate", "x", "seed=-1"], "seed=-1"),
     (["evaluate", "x", "trust=perhaps"], "trust"),
     (["evaluate", "x", "varables=v2_rh"], "variables"),
     (["export", "x", "ot=y"], "out"),
@@ -156,6 +166,8 @@ WRONG_WORDS: list[tuple[list[str], str]] = [
     (["predict", "x", "test.csv", "--out", "s.csv", "--fill", "cam_in_SNOWHICE=nan"], "finite"),
     (["score", "s.csv"], "Missing argument"),
     (["score", "s.txt", "t.csv"], "unpack"),
+    (["finetune"], "Missing argument"),
+    (["finetune", "x", "out=y", "from=z"], "from="),
     (["blend"], "Missing argument"),
     (["blend", "x", "out=y"], "at least two"),
     (["blend", "x", "y"], "out is required"),
@@ -341,6 +353,26 @@ CASES = {
     "push: a folder that is there": Case(("push", "{run}", "{empty}"), "is there already"),
     "pull: no such folder": Case(("pull", "{out}", "./x"), "holds no run that subgrid pushed"),
     "pull: a target that is there": Case(("pull", "./x", "{run}"), "is there already"),
+    "finetune: no run": Case(("finetune", "nowhere", "out={out}"), "nowhere holds no emulator"),
+    "finetune: no such group": Case(
+        ("finetune", "{run}", "data={store}", "out={out}", "groups=[[evaporatoin]]"), "evaporation", code=USAGE
+    ),
+    "finetune: groups of no kind": Case(
+        ("finetune", "{run}", "data={store}", "out={out}", "groups=profile"), "profiles", code=USAGE
+    ),
+    "train: no such output": Case(
+        ("train", "data={store}", "out={out}", "recipe.batch_size=256", "recipe.outputs=[evaporatoin]"),
+        "evaporation",
+        code=USAGE,
+    ),
+    "train: a mask beyond the levels": Case(
+        ("train", "data={store}", "out={out}", "recipe.batch_size=256", "emulator.mask=[temperature_tendency:9]"),
+        "levels are 0 to 7",
+        code=USAGE,
+    ),
+    "evaluate: members of one answer": Case(
+        ("evaluate", "{run}", "data={store}", "out={out}", "members=4"), "one answer", code=USAGE
+    ),
     "blend: no run": Case(("blend", "{run}", "nowhere", "out={out}"), "nowhere holds no emulator"),
     "blend: no split": Case(("blend", "{run}", "{run}", "out={out}", "split=tset"), "tset", code=USAGE),
     "blend: below a file": Case(("blend", "{run}", "{run}", "data={store}", "out={file}/x"), "cannot write"),

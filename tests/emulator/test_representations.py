@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from subgrid.base.errors import UsageError
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.emulator.representations import MultiRepresentation, build_representations, represented
 from subgrid.emulator.transforms import ChannelRange, Standardise
@@ -66,8 +65,3 @@ def test_the_network_reads_25_profiles_of_the_nine(raw):
     assert represented(EmulatorConfig(), names) == 9
     plain = torch.randn(2, LEVELS, 3)
     assert build_representations(EmulatorConfig(), LEVELS, NAMES)(plain) is plain
-
-
-def test_official_normalisation_is_refused():
-    with pytest.raises(UsageError, match="multirepresentation"):
-        EmulatorConfig(representation="multi", normalization="official", inputs="raw")

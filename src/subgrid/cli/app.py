@@ -83,9 +83,11 @@ def evaluate(run: Run, words: Words = None, as_json: Json = False) -> None:
     """
     from subgrid.cli.verbs import evaluate_settings, results_of, store_of
     from subgrid.evaluation.budgets import budget_lines
+    from subgrid.evaluation.members import member_lines
     from subgrid.evaluation.metrics import METRICS
     from subgrid.evaluation.offline import EvaluateConfig
     from subgrid.evaluation.offline import evaluate as evaluate_run
+    from subgrid.evaluation.sureness import confidence_lines
 
     settings = evaluate_settings(words or [])
     out = results_of(run, settings.pop("out"), "evaluation")
@@ -98,6 +100,10 @@ def evaluate(run: Run, words: Words = None, as_json: Json = False) -> None:
     lines += budget_lines(scores["budgets"])
     for name, result in scores["metrics"].items():
         lines += METRICS[name].lines(name, result)
+    if scores["members"]:
+        lines += member_lines(scores["members"])
+    if scores["confidence"]:
+        lines += confidence_lines(scores["confidence"])
     say(scores, as_json, lines)
 
 
@@ -253,6 +259,21 @@ def pull(
 
     told = pull_run(ShareConfig(repository, revision=revision, endpoint=endpoint), out)
     say(told, as_json, [f"{told['out']}: {told['files']} files, {told['bytes']} bytes, as they were pushed"])
+
+
+@app.command()
+def finetune(run: Run, words: Words = None, as_json: Json = False) -> None:
+    """Fine-tune a copy of a run for each group of outputs; the result is an emulator that takes each from its own.
+
+    Example: subgrid finetune run out=tuned groups=profiles recipe.epochs=1
+    """
+    from subgrid.cli.verbs import finetune_settings
+    from subgrid.workflows.finetune import finetune as finetune_run
+    from subgrid.workflows.finetune import finetune_lines
+
+    config, out = finetune_settings(run, words or [])
+    told = finetune_run(config, out)
+    say({"out": out, **told}, as_json, [*finetune_lines(told), f"{out}: an emulator, to evaluate, couple or export"])
 
 
 @app.command()

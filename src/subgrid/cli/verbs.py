@@ -53,6 +53,8 @@ class EvaluateWords:
     emulator: str = "as_trained"
     variables: str = ""
     trust: bool = False
+    members: int | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,65 @@ def blend_settings(words: list[str]) -> tuple[Any, str]:
     return replace(config, data=store_of(runs[0], data)), out
 
 
+@dataclass(frozen=True)
+class FinetuneWords:
+    """``subgrid finetune`` beside its run and the words of ``subgrid train``."""
+
+    groups: Any = "profiles"
+
+
+#: What copies take from the recipe of the run itself: how a column counts, and no schedule or average.
+KEPT_SETTINGS = (
+    "batch_size",
+    "loss",
+    "mse_weight",
+    "energy_weight",
+    "input_noise",
+    "perturbed_weight",
+    "weight_decay",
+    "gradient_clip",
+    "learning_rate",
+)
+#: Share of the run's learning rate, and epochs, where the words say nothing of them.
+TUNING_RATE, TUNING_EPOCHS = 0.1, 1
+
+
+def finetune_settings(run: str, words: list[str]) -> tuple[Any, str]:
+    """A run and words of ``subgrid finetune`` -> its config and the output folder.
+
+    What the words do not say of variables, architecture and recipe is the run's; a copy has one epoch at a tenth of its
+    rate.
+    """
+    from subgrid.emulator.files import settings_of
+    from subgrid.workflows.finetune import FinetuneConfig
+
+    own = {f.name for f in fields(FinetuneWords)}
+    mine = [word for word in words if re.split(r"[=.]", word)[0] in own]
+    groups = compose(FinetuneWords, mine)["groups"]
+    others = [word for word in words if word not in mine]
+    if _chosen("from", others, ""):
+        raise UsageError("finetune begins with the run that is named first: from= has no place here")
+    held = settings_of(run)
+    kept = _kept_settings(run, _chosen("recipe", others, str(held.get("recipe", TrainWords.recipe))))
+    data = [] if _chosen("data", others, "") else [f"data={store_of(run, '')}"]
+    train, out = train_settings([f"from={run}", *data, *kept, *others])
+    return FinetuneConfig(run, train, groups), out
+
+
+def _kept_settings(run: str, name: str) -> list[str]:
+    """The recipe, and those of its settings that a copy takes over from the run's, as words."""
+    from subgrid.base.formats import RUN, read_record
+    from subgrid.training.recipes import recipe
+
+    settings = asdict(recipe(name).config)
+    config = Path(run) / "config.json"
+    if config.is_file():
+        held = read_record(config, RUN)
+        settings.update(held.get("recipe_settings") or {} if held.get("recipe") == name else {})
+    settings["learning_rate"] = TUNING_RATE * settings["learning_rate"]
+    return [f"recipe={name}", f"recipe.epochs={TUNING_EPOCHS}"] + [f"recipe.{k}={settings[k]}" for k in KEPT_SETTINGS]
+
+
 def quoted_metrics(words: list[str]) -> list[str]:
     """A comma list of metrics, which Hydra's grammar keeps for sweeps, as one text."""
     return [re.sub(r"^metrics=([\w ]+(?:,[\w ]+)+)$", r"metrics='\1'", word) for word in words]
@@ -259,6 +320,7 @@ def quoted_metrics(words: list[str]) -> list[str]:
 def evaluate_settings(words: list[str]) -> dict[str, Any]:
     """Words of ``subgrid evaluate``; ``emulator.energy=projection`` and its like become ``constraints``."""
     from subgrid.evaluation.metrics import chosen
+    from subgrid.evaluation.offline import EvaluateConfig
 
     words = quoted_metrics(words)
     settings = compose(EvaluateWords, words, groups={"emulator": {"as_trained": {}}}, open_groups=["emulator"])
@@ -267,6 +329,7 @@ def evaluate_settings(words: list[str]) -> dict[str, Any]:
     chosen(settings["metrics"])
     if changes and not settings["out"]:
         raise UsageError(f"emulator.{next(iter(changes))} changes the emulator: give these scores a folder with out=")
+    EvaluateConfig("", "", members=settings["members"], seed=settings["seed"])  # refuses before a run is looked for
     return {**settings, "constraints": changes}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from subgrid.base.errors import SubgridError, UsageError
 from subgrid.columns.variables import Variable, VariableSet
 
 #: Folders of the published archive in which the files lie, below the one that is named.
-PLACES = (".", "inputs", "outputs")
+PLACES = (".", "inputs", "outputs", "multirepresentation", "inputs/multirepresentation")
 #: Cloud inputs, and the beginning of the name of the text file with their rates.
 CLOUDS = {"state_q0002": "qc", "state_q0003": "qi", "state_qn": "qn"}
 #: What ClimSim writes for snow depth over sea ice where there is none.
@@ -54,6 +54,31 @@ class PublishedNormalisation:
     files: tuple[str, ...]
 
 
+#: Files of the three representations: per level and per variable subtracted and divided by, and the logarithm's offset.
+REPRESENTATIONS = ("per_lev_sub.nc", "per_lev_div.nc", "per_col_sub.nc", "per_col_div.nc", "per_lev_min_norm.nc")
+
+
+@dataclass(frozen=True)
+class PublishedRepresentations:
+    """What the files of the three representations say; (level,) for profiles, () for scalars, float64.
+
+    Args:
+        mean, span: of each input, ``x1 = (x - mean) / span``; may hold zeros and NaN.
+        pooled_mean, pooled_span: of each profile with more than one representation, alike on all its levels.
+        offset: of the logarithm of the same, as published.
+        scale: of each target, ``y_n = y scale``.
+        files: what was read.
+    """
+
+    mean: Mapping[str, NDArray[np.float64]]
+    span: Mapping[str, NDArray[np.float64]]
+    pooled_mean: Mapping[str, NDArray[np.float64]]
+    pooled_span: Mapping[str, NDArray[np.float64]]
+    offset: Mapping[str, NDArray[np.float64]]
+    scale: Mapping[str, NDArray[np.float64]]
+    files: tuple[str, ...]
+
+
 def published_files(variables: VariableSet) -> tuple[NormalisationFiles, ...]:
     """The files that belong to a variable set, the first choice first.
 
@@ -88,12 +113,7 @@ def read_normalisation(
         UsageError: no ``folder``, or it is none.
         SubgridError: a file is absent or unreadable, lacks a variable, or has another number of levels.
     """
-    if not str(folder) or not Path(folder).is_dir():
-        raise UsageError(
-            f"emulator.normalization=official reads ClimSim's published files: '{folder}' is not a folder; name "
-            "theirs with emulator.normalization_folder=DIR"
-        )
-    folder = Path(folder)
+    folder = _folder(folder)
     named = _named(folder, published_files(variables), inputs, outputs, rates)
     paths = [_find(folder, named.inputs.replace("*", part)) for part in ("mean", "max", "min")]
     mean, high, low = (_read_netcdf(path, variables.inputs, levels) for path in paths)
@@ -108,6 +128,44 @@ def read_normalisation(
     rate = {name: _read_rates(path, levels) for name, path in rate_files.items()}
     read = [*paths, scale_file, *rate_files.values()]
     return PublishedNormalisation(mean, span, scale, rate, tuple(path.name for path in read))
+
+
+def read_representations(
+    folder: Path | str, variables: VariableSet, levels: int, repeated: Sequence[str], outputs: str = ""
+) -> PublishedRepresentations:
+    """Read what ClimSim's Kaggle edition published for its three representations of each input profile.
+
+    Args:
+        folder: holds the files, itself or in ``inputs/multirepresentation`` and ``outputs``.
+        variables: the variable set.
+        levels: of the columns.
+        repeated: names of the profiles with more than one representation.
+        outputs: name to use in place of the file of scales of :func:`published_files`.
+
+    Raises:
+        UsageError: no ``folder``, or it is none.
+        SubgridError: a file is absent or unreadable, lacks a variable, or has another number of levels.
+    """
+    folder = _folder(folder)
+    choices = published_files(variables)
+    scales = outputs or next((c.outputs for c in choices if _place(folder, c.outputs)), choices[0].outputs)
+    paths = [_find(folder, name) for name in (*REPRESENTATIONS, scales)]
+    chosen = tuple(v for v in variables.inputs if v.name in repeated)
+    read = [variables.inputs, variables.inputs, chosen, chosen, chosen, variables.targets]
+    mean, span, pooled_mean, pooled_span, offset, scale = (
+        _read_netcdf(path, held, levels) for path, held in zip(paths, read, strict=True)
+    )
+    files = tuple(path.name for path in paths)
+    return PublishedRepresentations(mean, span, pooled_mean, pooled_span, offset, scale, files)
+
+
+def _folder(folder: Path | str) -> Path:
+    if not str(folder) or not Path(folder).is_dir():
+        raise UsageError(
+            f"emulator.normalization=official reads ClimSim's published files: '{folder}' is not a folder; name "
+            "theirs with emulator.normalization_folder=DIR"
+        )
+    return Path(folder)
 
 
 def with_fill(variables: VariableSet, held: Iterable[str]) -> VariableSet:

@@ -17,6 +17,8 @@ ENERGY = ("none", *CLOSURES)
 REPRESENTATION = ("single", "multi")
 #: Where means and spreads come from: the training columns level by level, these pooled over levels, or ClimSim's files.
 NORMALIZATION = ("computed", "pooled", "official")
+#: What masked outputs are set to (see :mod:`subgrid.emulator.masks`): 0, or their training mean.
+MASKED_TO = ("zero", "mean")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class EmulatorConfig:
         positive_water: bound the loss of humidity, cloud liquid and cloud ice by what a layer holds.
         normalization: ``computed`` (the training columns' float64 statistics), ``pooled`` (inputs with one mean and
             spread for all levels of a profile, waters and gases as logarithms) or ``official`` (ClimSim's published
-            files; needs ``inputs=raw``).
+            files; needs ``inputs=raw``; with ``representation=multi`` those of its Kaggle edition, of raw inputs).
         normalization_folder: where the published files lie; read when training begins, and not needed afterwards.
         normalization_inputs, normalization_outputs, normalization_rates: names of files in place of those that belong
             to the variable set (see :mod:`subgrid.columns.normalisation`).
@@ -53,6 +55,10 @@ class EmulatorConfig:
             noise the numbers of each column decide.
         paper_compatible: with ``representation=multi``, the offset of the logarithm as ClimSim's Kaggle edition
             published it, which erases winds; for its checkpoints alone.
+        mask: outputs that are set to a constant, in training and in every answer: ``NAME:12`` (the top 12 levels of a
+            profile), ``NAME:12-27`` (levels 12 to 27), ``NAME`` (all of it), ``constant`` (those of a single value in
+            the training columns); see :mod:`subgrid.emulator.masks`. A trained emulator may be given more of them.
+        mask_to: the constant: ``zero``, or the training ``mean``.
         prune_inputs: ``official`` sets cloud inputs of so many levels from the top to 0.
         prune_outputs: ``official`` sets tendencies of waters and winds of so many levels from the top to 0.
     """
@@ -79,6 +85,8 @@ class EmulatorConfig:
     paper_compatible: bool = False
     prune_inputs: int = 15
     prune_outputs: int = 12
+    mask: tuple[str, ...] = ()
+    mask_to: str = "zero"
 
     def __post_init__(self) -> None:
         choices = (
@@ -88,6 +96,7 @@ class EmulatorConfig:
             ("energy", ENERGY),
             ("normalization", NORMALIZATION),
             ("representation", REPRESENTATION),
+            ("mask_to", MASKED_TO),
         )
         for name, valid in choices:
             if getattr(self, name) not in valid:
@@ -99,18 +108,21 @@ class EmulatorConfig:
                 f"emulator.condense_hours={self.condense_hours} must be positive and emulator.condense_above="
                 f"{self.condense_above} within 0.5 and 2"
             )
+        if not isinstance(self.mask, (list, tuple)) or not all(isinstance(word, str) for word in self.mask):
+            raise UsageError(f"emulator.mask={self.mask} must be a list, such as [ptend_u:12,ptend_v:12]")
+        object.__setattr__(self, "mask", tuple(self.mask))  # a list from JSON or the command line
         for name, least in (("prune_inputs", 0), ("prune_outputs", 0), ("member", -1)):
             if getattr(self, name) < least:
                 raise UsageError(f"emulator.{name}={getattr(self, name)} must be at least {least}")
+        if self.paper_compatible and self.representation != "multi":
+            raise UsageError(
+                "emulator.paper_compatible=true is about the offset of recipe multirepresentation, which this is not; "
+                "networks have architecture.paper_compatible"
+            )
         if self.normalization == "pooled" and self.representation == "multi":
             raise UsageError(
                 "emulator.normalization=pooled gives each profile one mean and spread, of which recipe "
                 "multirepresentation makes three of its own: use emulator.normalization=computed"
-            )
-        if self.normalization == "official" and self.representation == "multi":
-            raise UsageError(
-                "emulator.normalization=official transforms cloud before the three representations of recipe "
-                "multirepresentation, which are of the raw inputs: use emulator.normalization=computed"
             )
 
     def to_dict(self) -> dict[str, Any]:

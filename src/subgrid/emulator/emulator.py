@@ -14,6 +14,7 @@ from subgrid.emulator.config import EmulatorConfig
 from subgrid.emulator.constraints import build_constraints
 from subgrid.emulator.features import InputFeatures
 from subgrid.emulator.inputs import build_inputs
+from subgrid.emulator.masks import CONSTANT, apply_mask, parsed
 from subgrid.emulator.representations import build_representations, represented
 from subgrid.emulator.transforms import Standardise
 from subgrid.networks import Network, NetworkShape, ProbabilisticNetwork, build
@@ -53,6 +54,9 @@ class Emulator(ColumnEmulator):
         self.inputs = build_inputs(config, shape.levels, self.features.names, shape.scalars_in)
         self.representations = build_representations(config, shape.levels, self.features.names)
         self.outputs = Standardise(shape.levels, shape.profiles_out, shape.scalars_out)
+        for word in config.mask:
+            if word != CONSTANT:
+                parsed(word, variables, grid.n_levels)  # refuses what the outputs are not
         self.constraints = nn.ModuleList(build_constraints(config, variables, self.features, self.outputs, time_step))
 
     @property
@@ -72,6 +76,10 @@ class Emulator(ColumnEmulator):
         if self.config.clip_inputs:
             p, s = clipped_p, clipped_s
         return self.representations(p), s, outside
+
+    def mask_outputs(self) -> None:
+        """Make the outputs that ``config.mask`` names constant; once transforms are filled or weights are loaded."""
+        apply_mask(self.config.mask, self.config.mask_to, self.variables, self.outputs)
 
     def normalise_targets(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor]:
         """Raw SI targets -> normalised outputs, where the loss lives; constant channels are 0."""

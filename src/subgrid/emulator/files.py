@@ -189,7 +189,10 @@ def trained_on(path: Path | str) -> str:
 
 
 def settings_of(path: Path | str) -> dict[str, Any]:
-    """How the emulator at ``path`` was trained: ``variables`` (a name), ``architecture``, ``network``, ``emulator``.
+    """How the emulator at ``path`` was trained.
+
+    Returns:
+        ``variables`` and ``recipe`` (names), ``architecture``, ``network`` and ``emulator`` (settings).
 
     Raises:
         SubgridError: there is none, it is damaged, or it is a published network.
@@ -201,6 +204,7 @@ def settings_of(path: Path | str) -> dict[str, Any]:
         "architecture": network.architecture,
         "network": network.hyperparameters,
         "emulator": emulator.config.to_dict(),
+        "recipe": str(emulator.metadata.get("recipe", "standard")),
     }
 
 
@@ -268,6 +272,7 @@ def load_emulator(folder: Path | str, **changes: Any) -> Emulator:
         )
     emulator = _rebuild(description, folder, changes)
     _load_weights(emulator, folder / WEIGHTS)
+    emulator.mask_outputs()
     return emulator.eval()
 
 
@@ -278,6 +283,7 @@ def _rebuild(description: dict[str, Any], folder: Path, changes: dict[str, Any])
         if any(getattr(config, name) != getattr(saved, name) for name in FIXED):
             held = ", ".join(f"{name}={getattr(saved, name)}" for name in FIXED)
             raise SubgridError(f"{folder} was trained with {held}: these cannot change after training")
+        _require_masks(saved, config, folder)
         time_step = float(description["time_step"])
         if not 0.0 < time_step < float("inf"):
             raise ValueError(f"time_step is {time_step}")
@@ -290,6 +296,16 @@ def _rebuild(description: dict[str, Any], folder: Path, changes: dict[str, Any])
         return emulator
     except (KeyError, TypeError, ValueError) as error:
         raise SubgridError(f"{folder / DESCRIPTION} is damaged ({error!r})") from error
+
+
+def _require_masks(saved: EmulatorConfig, config: EmulatorConfig, folder: Path) -> None:
+    """Refuse to lift a mask: what lies below it was never learned."""
+    lifted = [word for word in saved.mask if word not in config.mask]
+    if lifted or (saved.mask and config.mask_to != saved.mask_to):
+        raise SubgridError(
+            f"{folder} was trained with emulator.mask=[{','.join(saved.mask)}] to {saved.mask_to}: masks can be added, "
+            "and not lifted or changed"
+        )
 
 
 def _require_size(architecture: str, shape: NetworkShape, settings: dict[str, Any], path: Path) -> None:

@@ -24,4 +24,6 @@ def build_inputs(config: EmulatorConfig, levels: int, names: list[str], scalars:
             f"emulator.normalization=official knows the variables alone, not emulator.inputs={config.inputs}: add "
             "emulator.inputs=raw"
         )
+    if config.representation == "multi":  # published as means and spreads of the raw inputs, cloud too
+        return Standardise(levels, len(names), scalars)
     return OfficialInputs(levels, len(names), scalars)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
@@ -25,7 +26,8 @@ PRUNED = (
     "v_wind_tendency",
 )
 _LARGEST = float(np.finfo(np.float32).max)
-Channels = tuple[NDArray[np.float64], NDArray[np.float64]]
+Floats = NDArray[np.float64]
+Channels = tuple[Floats, Floats]
 
 
 class OfficialInputs(Standardise):
@@ -94,18 +96,41 @@ class OfficialInputs(Standardise):
         return p, _finite(s)
 
 
+def input_statistics(
+    mean: Mapping[str, Floats], span: Mapping[str, Floats], variables: VariableSet, low: Channels, high: Channels
+) -> tuple[ChannelRange, Channels]:
+    """What fills inputs of ``(x - mean) / span``, and 1 / span; what has no span or is not finite gives 0.
+
+    Args:
+        mean, span: by variable name.
+        variables: the emulator's.
+        low, high: range of the inputs in the training columns, (level, P) and (S,).
+    """
+    means, spans = _channels(mean, variables.inputs), _channels(span, variables.inputs)
+    usable = tuple(
+        np.isfinite(m) & np.isfinite(s) & (inverse_spread(m, s) > 0) for m, s in zip(means, spans, strict=True)
+    )
+    centre, spread = (
+        tuple(np.where(good, values, 0.0) for good, values in zip(usable, found, strict=True))
+        for found in (means, spans)
+    )
+    inverse = tuple(np.where(good, 1.0 / np.where(good, s, 1.0), 0.0) for good, s in zip(usable, spans, strict=True))
+    found = ChannelRange(cast(Channels, centre), cast(Channels, spread), low, high)
+    return found, cast(Channels, inverse)
+
+
 def output_statistics(
-    published: PublishedNormalisation, variables: VariableSet, prune: int, low: Channels, high: Channels
+    published: Mapping[str, Floats], variables: VariableSet, prune: int, low: Channels, high: Channels
 ) -> tuple[ChannelRange, Channels]:
     """What fills the emulator's outputs: ``y_n = y scale``, and the scale; pruned channels are constant at 0.
 
     Args:
-        published: the statistics.
+        published: the scales by variable name.
         variables: the emulator's.
         prune: targets of :data:`PRUNED` at so many levels from the top are 0.
         low, high: range of the targets in the training columns, (level, P) and (S,).
     """
-    scale = _channels(published.scale, variables.targets)
+    scale = _channels(published, variables.targets)
     for k, variable in enumerate(profiles(variables.targets)):
         if variable.quantity in PRUNED:
             scale[0][:prune, k] = 0.0

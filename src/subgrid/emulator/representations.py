@@ -6,11 +6,13 @@ from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.emulator.transforms import ChannelRange, inverse_spread, over_levels
 
+Floats = NDArray[np.float64]
 #: Shares between 0 and 1, which one representation says everything of.
 PLAIN = ("liquid_partition",)
 
@@ -65,9 +67,25 @@ class MultiRepresentation(nn.Module):
         if paper_compatible:
             divisor = np.where(mean == 0, np.inf, mean)
             offset = np.minimum((low - mean) / divisor, (high - mean) / divisor)
-        values = {"scale": std * inverse, "shift": (mean - pooled_mean) * inverse, "offset": offset}
-        for name, array in values.items():
-            self.get_buffer(name).copy_(torch.from_numpy(array))
+        self._set(std * inverse, (mean - pooled_mean) * inverse, offset)
+
+    def fill_published(self, found: ChannelRange, pooled: tuple[Floats, Floats], offset: Floats | None) -> None:
+        """Set the buffers from published statistics.
+
+        Args:
+            found: mean and std of all features as :class:`Standardise` has them (constant ones with std 0), and the
+                range of the training columns in its units.
+            pooled: mean and divisor of the features with more than one representation, (level, P').
+            offset: m_k as published, (level, P'); None: the least x1 of the training columns.
+        """
+        place = cast(Tensor, self.place).tolist()
+        mean, std, low = (part[0][:, place] for part in (found.mean, found.std, found.low))
+        inverse = inverse_spread(*pooled)
+        self._set(std * inverse, (mean - pooled[0]) * inverse, low if offset is None else offset)
+
+    def _set(self, scale: Floats, shift: Floats, offset: Floats) -> None:
+        for name, array in {"scale": scale, "shift": shift, "offset": offset}.items():
+            self.get_buffer(name).copy_(torch.from_numpy(np.where(np.isfinite(array), array, 0.0)))
 
     def forward(self, profiles: Tensor) -> Tensor:
         """(n, level, P) normalised per level -> (n, level, P + 2 P')."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from subgrid.base.errors import SubgridError
+from subgrid.base.errors import SubgridError, UsageError, require_seed
 from subgrid.base.files import only_writer
 from subgrid.base.formats import EVALUATION, write_record
 from subgrid.base.logs import log_file
@@ -20,13 +20,16 @@ from subgrid.base.provenance import versions
 from subgrid.columns.store import ColumnStore, Split, open_store
 from subgrid.columns.variables import offsets, profiles
 from subgrid.emulator.base import ColumnEmulator
+from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.files import load_for_store, require_emulator
 from subgrid.evaluation.budgets import TRUTH, BudgetScores
 from subgrid.evaluation.energy import air_mass, energy_factors
 from subgrid.evaluation.floors import Predictor, mean_predictor, ridge_predictor
+from subgrid.evaluation.members import member_scores, members_of
 from subgrid.evaluation.metrics import METRICS, STANDARD, chosen
 from subgrid.evaluation.predict import emulator_predictor
 from subgrid.evaluation.sections import SectionSums, write_sections, zonal_rows
+from subgrid.evaluation.sureness import confidence_scores
 from subgrid.scores.pointwise import PointwiseScores, channel_weights
 
 logger = logging.getLogger("subgrid")
@@ -44,6 +47,8 @@ class EvaluateConfig:
         variables: what a TorchScript file reads; empty for folders.
         trust: load the TorchScript file of a folder that holds a published network.
         constraints: settings of the emulator to change for these scores (bounds and constraints).
+        members: draws of a network that gives a distribution (None: 32, or all that it has; 0: none).
+        seed: of the draws.
     """
 
     emulator: str
@@ -53,6 +58,13 @@ class EvaluateConfig:
     variables: str = ""
     trust: bool = False
     constraints: dict[str, Any] = field(default_factory=dict)
+    members: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_seed(self.seed)
+        if self.members is not None and (type(self.members) is not int or self.members < 0 or self.members == 1):
+            raise UsageError(f"members={self.members} must be at least 2 (or 0: draw none)")
 
 
 class _Scored:
@@ -109,6 +121,7 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
             f"{config.data} has {store.grid.levels} levels, the emulator {emulator.levels}: evaluate it on a "
             "store with its own levels"
         )
+    members = members_of(emulator, config.members)
     with only_writer(out), log_file(out, "evaluate"):
         predictors = _predictors(emulator, store)
         scored, sections, budgets = _score(emulator, store, split, predictors)
@@ -134,6 +147,8 @@ def evaluate(config: EvaluateConfig, out: Path | str) -> dict[str, Any]:
             "models": models,
             "budgets": budgets.result(),
             "metrics": {name: METRICS[name].score(emulator, store, split, out) for name in further},
+            "members": member_scores(cast(Emulator, emulator), split, members, config.seed) if members else None,
+            "confidence": confidence_scores(emulator, split),
             "emulator": str(config.emulator),
             **({"constraints": config.constraints} if config.constraints else {}),
             "data": str(config.data),

@@ -16,6 +16,7 @@ class ProbabilisticNetwork(Network):
 
     Attributes:
         progress: how far training has come, 0 to 1, which a loss may depend on.
+        distinct: how many different members a column has; 0: any number.
 
     Raises:
         UsageError: more than one head is asked for: the distribution itself says how sure it is.
@@ -24,6 +25,7 @@ class ProbabilisticNetwork(Network):
     def __init__(self, shape: NetworkShape, config: Any) -> None:
         super().__init__(shape, config)
         self.progress = 1.0
+        self.distinct = 0
         if shape.heads > 1:
             raise UsageError(
                 f"recipe confidence adds a second head, which {type(self).__name__} does not take: it gives a "

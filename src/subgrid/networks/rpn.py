@@ -82,6 +82,7 @@ class RPN(ProbabilisticNetwork):
         self.trained = _networks(widths, config.members)
         self.fixed = _networks(widths, config.members).requires_grad_(requires_grad=False)
         self.prior, self.share, self.count = config.prior, config.share, config.members
+        self.distinct = config.members
         self.register_buffer("lot", torch.randn(shape.flat_in, config.members))
         self.split = Split(shape)
 

@@ -10,7 +10,7 @@ from subgrid.report import literature
 from subgrid.report.blocks import Drawing, Section, Table, drawing
 from subgrid.report.offline import display_units
 from subgrid.report.results import Record, Results
-from subgrid.report.words import NOTHING, count, extreme, fixed, listed, short, units
+from subgrid.report.words import NOTHING, count, extreme, fixed, listed, short, skill, units
 
 #: What a table calls the published scores.
 PUBLISHED = {"mae": "MAE (W/m²)", "r2": "R²"}
@@ -63,7 +63,7 @@ def score_table(result: Record) -> Table:
     rows = []
     for entry in result["variables"].values():
         left_out = max(entry["n_constant_level"])
-        cells = [short(entry[k]) for k in keys] + [_ratio(entry[k]) for k in ratios]
+        cells = [short(entry[k]) for k in keys] + [skill(entry[k]) for k in ratios]
         rows.append([literature.heading(entry), *cells, count(left_out) if left_out else NOTHING])
     caption = (
         "Scores of every variable, in W/m² where it carries energy, plain means over columns and levels; the last "
@@ -93,12 +93,7 @@ def published_tables(result: Record) -> list[Drawing | Table]:
 
 
 def _cell(value: Any, score: str) -> str:
-    return short(value, 4) if score == "mae" else _ratio(value)
-
-
-def _ratio(value: float | None) -> str:
-    """An R2; far below zero its digits mean nothing."""
-    return fixed(value) if value is None or abs(value) < 100 else short(value, 2)
+    return short(value, 4) if score == "mae" else skill(value)
 
 
 def r2_caption(result: Record, seeds: Record | None) -> str:

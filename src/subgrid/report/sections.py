@@ -12,6 +12,7 @@ from subgrid.report import offline, online, training
 from subgrid.report.blocks import Drawing, Section, Table, drawing
 from subgrid.report.literature_section import literature_section
 from subgrid.report.results import Record, Results
+from subgrid.report.sureness_section import sureness_section
 from subgrid.report.words import (
     NOTHING,
     count,
@@ -44,6 +45,7 @@ def sections(results: Results) -> list[Section]:
         training_section,
         offline_section,
         literature_section,
+        sureness_section,
         online_section,
         cost_section,
         export_section,

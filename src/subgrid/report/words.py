@@ -34,6 +34,11 @@ def count(value: Any) -> str:
     return fixed(value, 0)
 
 
+def skill(value: float | None) -> str:
+    """An R2; far below zero its digits mean nothing."""
+    return fixed(value) if value is None or abs(value) < 100 else short(value, 2)
+
+
 def short(value: Any, digits: int = 3) -> str:
     """So many significant digits, as a power of ten where it is far from one."""
     number = _finite(value)

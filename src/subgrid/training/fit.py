@@ -43,6 +43,7 @@ from subgrid.training.processes import (
     this_process,
 )
 from subgrid.training.recipes import Recipe, RecipeConfig, recipe, recipe_names
+from subgrid.training.recipes.standard import channel_weights
 from subgrid.training.start import TRANSFORMS, start_from
 from subgrid.training.statistics import fit_transforms
 from subgrid.training.task import EmulatorTask
@@ -298,6 +299,7 @@ def decisive(held: dict[str, Any]) -> dict[str, Any]:
         found["recipe_settings"] = asdict(recipe(found["recipe"], **found["recipe_settings"]).config)
     if isinstance(found["emulator"], dict):  # None in a config that left it to its variable set
         found["emulator"] = {**asdict(EmulatorConfig()), **found["emulator"]}
+    found = json.loads(json.dumps(found))  # tuples of defaults as the lists that JSON holds
     return {k: v for k, v in found.items() if k not in _PLACE}
 
 
@@ -322,6 +324,8 @@ def prepare(config: TrainConfig, store: ColumnStore, fitted: bool = True) -> tup
     if fitted and (not config.from_run or config.transforms == "refitted"):
         fit_transforms(emulator, *(one[name] for one in stores for name in training_splits(config, one)))
     if fitted:
+        emulator.mask_outputs()  # those of this run, beside those of the one that it begins with
+        channel_weights(emulator, chosen.config.energy_weight, chosen.config.outputs)  # refuses what cannot learn
         require_closed(emulator, chosen.config, store["train"])
     return emulator, chosen
 

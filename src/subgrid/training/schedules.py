@@ -21,11 +21,15 @@ def rate_factor(config: RecipeConfig, total_steps: int) -> Callable[[int], float
     """
     rise = max(1, round(config.warmup * total_steps))
     of_epoch = max(1, total_steps // config.epochs)
-    averaged = (config.swa_from - 1) * of_epoch if config.swa_from and config.swa_learning_rate else total_steps
+    fixed, rate = total_steps, 0.0
+    if config.swa_from and config.swa_learning_rate:
+        fixed, rate = (config.swa_from - 1) * of_epoch, config.swa_learning_rate
+    if config.polish_learning_rate:
+        fixed, rate = (config.epochs - config.polish_epochs) * of_epoch, config.polish_learning_rate
 
     def factor(step: int) -> float:
-        if step >= averaged:
-            return config.swa_learning_rate / config.learning_rate
+        if step >= fixed and rate:
+            return rate / config.learning_rate
         risen = min(1.0, (step + 1) / rise)
         if config.schedule == "multistep":
             return risen * config.gamma ** sum(step // of_epoch >= epoch for epoch in config.milestones)

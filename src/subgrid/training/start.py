@@ -49,6 +49,9 @@ def differences(emulator: Emulator, held: Emulator) -> list[str]:
         "time step": (emulator.time_step, held.time_step),
         "architecture": (emulator.network.architecture, held.network.architecture),
         **{f"emulator.{name}": (getattr(emulator.config, name), getattr(held.config, name)) for name in FIXED},
+        # more outputs may be masked, but what lies below a mask was never learned
+        "emulator.mask": (set(held.config.mask) - set(emulator.config.mask), set()),
+        "emulator.mask_to": (held.config.mask and emulator.config.mask_to, held.config.mask and held.config.mask_to),
     }
     found = [name for name, (ours, theirs) in pairs.items() if ours != theirs]
     if not found and shapes(emulator) != shapes(held):

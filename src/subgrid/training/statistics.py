@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from subgrid.columns.normalisation import read_normalisation
+from subgrid.columns.normalisation import read_normalisation, read_representations
 from subgrid.columns.statistics import ChannelStatistics
 from subgrid.columns.store import Split
+from subgrid.columns.variables import profiles
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.flat import flatten, unflatten
-from subgrid.emulator.official import OfficialInputs, output_statistics
-from subgrid.emulator.representations import MultiRepresentation
+from subgrid.emulator.official import OfficialInputs, input_statistics, output_statistics
+from subgrid.emulator.representations import MultiRepresentation, repeated_features
 from subgrid.emulator.transforms import ChannelRange
 
 
 def split_channels(
-    values: NDArray[np.float64], profiles: int, levels: int
+    values: NDArray[np.float64], n_profiles: int, levels: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Flat (channel,) -> (level, P) and (S,)."""
-    cut = profiles * levels
-    return values[:cut].reshape(profiles, levels).T.copy(), values[cut:].copy()
+    cut = n_profiles * levels
+    return values[:cut].reshape(n_profiles, levels).T.copy(), values[cut:].copy()
 
 
 def feature_statistics(emulator: Emulator, split: Split) -> ChannelStatistics:
@@ -38,8 +41,8 @@ def feature_statistics(emulator: Emulator, split: Split) -> ChannelStatistics:
     return total or ChannelStatistics.empty(0)
 
 
-def _channel_range(fields: dict[str, NDArray[np.float64]], profiles: int, levels: int) -> ChannelRange:
-    parts = {name: split_channels(values, profiles, levels) for name, values in fields.items()}
+def _channel_range(fields: dict[str, NDArray[np.float64]], n_profiles: int, levels: int) -> ChannelRange:
+    parts = {name: split_channels(values, n_profiles, levels) for name, values in fields.items()}
     return ChannelRange(mean=parts["mean"], std=parts["std"], low=parts["min"], high=parts["max"])
 
 
@@ -48,17 +51,24 @@ def fit_transforms(emulator: Emulator, split: Split, *extra: Split) -> None:
 
     Perturbed columns and those of a second store widen the range that is known, but the climate of the first alone sets
     the units of the loss. With
-    ``normalization=official`` the published files give mean and spread, and the splits the range alone.
+    ``normalization=official`` the published files give mean and spread, and the splits the range alone. Masked outputs
+    are made constant.
 
     Raises:
         SubgridError: a split holds NaN or infinity, or a published file is absent or does not fit.
     """
-    levels = emulator.grid.n_levels
-    shape = emulator.network.shape
     parts = [split, *extra]
     if isinstance(emulator.inputs, OfficialInputs):
         _fit_official(emulator, emulator.inputs, parts)
-        return
+    elif emulator.config.normalization == "official":
+        _fit_representations(emulator, parts)
+    else:
+        _fit_computed(emulator, parts)
+    emulator.mask_outputs()
+
+
+def _fit_computed(emulator: Emulator, parts: list[Split]) -> None:
+    levels, shape = emulator.grid.n_levels, emulator.network.shape
     features = [feature_statistics(emulator, part).summary() for part in parts]
     targets = [part.variable_statistics(emulator.variables.targets) for part in parts]
     found = _channel_range(_widened(features), len(emulator.features.names), levels)
@@ -82,9 +92,43 @@ def _fit_official(emulator: Emulator, inputs: OfficialInputs, parts: list[Split]
     found = _widened([part.variable_statistics(variables.inputs) for part in parts])
     seen = _channel_range(found, shape.profiles_in, levels)
     inputs.fill_published(published, variables, config.prune_inputs, seen.low, seen.high)
+    _fit_outputs(emulator, published.scale, parts)
+    emulator.metadata["normalization"] = list(published.files)
+
+
+def _fit_outputs(emulator: Emulator, scale: Mapping[str, NDArray[np.float64]], parts: list[Split]) -> None:
+    variables, levels = emulator.variables, emulator.grid.n_levels
     found = _widened([part.variable_statistics(variables.targets) for part in parts])
-    seen = _channel_range(found, shape.profiles_out, levels)
-    emulator.outputs.fill(*output_statistics(published, variables, config.prune_outputs, seen.low, seen.high))
+    seen = _channel_range(found, emulator.network.shape.profiles_out, levels)
+    prune = emulator.config.prune_outputs
+    emulator.outputs.fill(*output_statistics(scale, variables, prune, seen.low, seen.high))
+
+
+def _fit_representations(emulator: Emulator, parts: list[Split]) -> None:
+    """Three representations with the published means, spreads and, if asked for, offsets."""
+    config, variables, levels = emulator.config, emulator.variables, emulator.grid.n_levels
+    assert isinstance(emulator.representations, MultiRepresentation)
+    own = profiles(variables.inputs)
+    repeated = [own[k].name for k in repeated_features(emulator.features.names)]
+    published = read_representations(
+        config.normalization_folder, variables, levels, repeated, config.normalization_outputs
+    )
+    statistics = [part.variable_statistics(variables.inputs) for part in parts]
+    seen = _channel_range(_widened(statistics), len(own), levels)
+    emulator.inputs.fill(*input_statistics(published.mean, published.span, variables, seen.low, seen.high))
+    held = emulator.inputs
+    fitted = ChannelRange(
+        *(
+            (held.get_buffer(f"profile_{name}").double().numpy(), held.get_buffer(f"scalar_{name}").double().numpy())
+            for name in ("mean", "std", "low", "high")
+        )
+    )
+    pooled, divisor, offset = (
+        np.stack([found[name] for name in repeated], axis=1)
+        for found in (published.pooled_mean, published.pooled_span, published.offset)
+    )
+    emulator.representations.fill_published(fitted, (pooled, divisor), offset if config.paper_compatible else None)
+    _fit_outputs(emulator, published.scale, parts)
     emulator.metadata["normalization"] = list(published.files)
 
 

@@ -31,6 +31,7 @@ class EmulatorTask(pl.LightningModule):
         network = self.emulator.network
         if isinstance(network, ProbabilisticNetwork):
             network.progress = self.global_step / max(1, self.total_steps)
+        self.recipe.epoch = self.current_epoch  # here, since no hook is called where a run goes on within an epoch
         first, second = batch if len(batch) == 2 else (batch, None)
         loss = self.recipe.loss(self.emulator, *first, training=True)
         if second is not None:

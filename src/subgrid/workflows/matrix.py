@@ -23,9 +23,8 @@ from subgrid.columns.store import ColumnStore, open_store
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.files import load_emulator
 from subgrid.emulator.flat import FlatEmulator
-from subgrid.evaluation.sureness import rank_correlation
 from subgrid.training.fit import TrainConfig, decisive
-from subgrid.workflows.results_page import write_page
+from subgrid.workflows.results_page import SURENESS, write_page
 from subgrid.workflows.sweep import Cell, SweepConfig, run_sweep
 
 logger = logging.getLogger("subgrid")
@@ -90,9 +89,17 @@ def _settings(train: dict[str, Any]) -> dict[str, Any]:
 
 
 def _has_scores(folder: Path, cell: Cell) -> bool:
-    """Whether a file of scores is there, of the very settings."""
+    """Whether a file of scores is there, of the very settings, with every score that the page tells.
+
+    A setting that the file does not know had its default.
+    """
     path = folder / f"{cell.name}.json"
-    return path.exists() and _settings(read_record(path, SCORES)["train"]) == _settings(asdict(cell.train))
+    if not path.exists():
+        return False
+    held = read_record(path, SCORES)
+    ranks = held["rank_correlation"]
+    same = _settings(held["train"]) == _settings(asdict(cell.train))
+    return same and (ranks is None or set(SURENESS) <= set(ranks))
 
 
 def cell_scores(cell: Cell, run: Path, store: ColumnStore) -> dict[str, Any]:
@@ -100,7 +107,6 @@ def cell_scores(cell: Cell, run: Path, store: ColumnStore) -> dict[str, Any]:
     scores = read_record(run / "evaluation" / "scores.json", EVALUATION)
     metrics = read_json(run / "metrics.json")
     emulator = load_emulator(run)
-    sure = rank_correlation(emulator, store[scores["split"]]) if emulator.config.confidence else None
     return {
         **cell.about(),
         "train": _settings(asdict(cell.train)),
@@ -112,7 +118,7 @@ def cell_scores(cell: Cell, run: Path, store: ColumnStore) -> dict[str, Any]:
         "training_seconds": metrics["seconds"],
         "columns_per_second": columns_per_second(emulator, store),
         "threads": torch.get_num_threads(),
-        "rank_correlation": sure,
+        "rank_correlation": scores["confidence"] and scores["confidence"]["rank_correlation"],
         "machine": platform.machine(),
         "versions": versions(),
     }

@@ -15,6 +15,13 @@ Record = dict[str, Any]
 STANDARD = "standard"
 #: What stands where there is no number.
 NONE = "–"
+#: Rank correlations by key, and what a table calls them.
+SURENESS = {
+    "pooled": "pooled",
+    "columns": "columns",
+    "channels": "mean over outputs",
+    "expected": "if errors were normal",
+}
 
 
 def write_page(folder: Path, page: Path, planned: int) -> Path:
@@ -73,13 +80,14 @@ def _sureness(by: dict[tuple[Any, ...], list[Record]], architectures: list[Any])
     rows = []
     for a in architectures:
         found = [r["rank_correlation"] for r in by.get((a, "confidence"), []) if r["rank_correlation"]]
-        rows.append([a, *(_spread(one[key] for one in found) for key in ("channels", "pooled"))])
+        rows.append([a, *(_spread(one.get(key) for one in found) for key in SURENESS)])
     return [
         "## What a confidence is worth",
-        "Rank correlation of the loss that recipe `confidence` predicts and the true squared error: mean over output "
-        "channels, each over columns; and of all channels and columns together.",
+        "Spearman's rank correlation of the loss that recipe `confidence` predicts and the true squared error: of all "
+        "outputs and columns together; of each column's mean over outputs; the mean over outputs, each over columns; "
+        "and what that mean would be if errors were normal with the variance that is told.",
         "",
-        *table(["architecture", "mean over channels", "pooled"], rows),
+        *table(["architecture", *SURENESS.values()], rows),
     ]
 
 

@@ -39,6 +39,10 @@ class RecipeConfig:
         accumulate: batches whose gradients make one step.
         weight_decay: of AdamW, on matrices only.
         loss: ``mse``, ``huber`` (delta 1) or ``mae``, on normalised outputs.
+        polish_epochs: so many of the last epochs are trained with the squared error in place of ``loss``, by which the
+            whole run is then validated (0: none).
+        polish_learning_rate: the rate from their beginning on (0: as the schedule says).
+        outputs: names of the output variables that alone count in the loss (none: all).
         mse_weight: of the squared error, added to the loss in training.
         second_weight: of the loss of the second store's columns (``data2``) beside that of the first's.
         second_mse_weight: of the squared error there.
@@ -88,6 +92,9 @@ class RecipeConfig:
     swa_learning_rate: float = 0.0
     keep: str = "best"
     average_checkpoints: int = 0
+    polish_epochs: int = 0
+    polish_learning_rate: float = 0.0
+    outputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, valid in (("loss", LOSSES), ("schedule", SCHEDULES), ("keep", KEPT)):
@@ -119,11 +126,16 @@ class RecipeConfig:
             "swa_learning_rate",
             "mse_weight",
             "second_mse_weight",
+            "polish_learning_rate",
         ):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"recipe.{name}={getattr(self, name)} must be finite and not negative")
+        if not isinstance(self.outputs, (list, tuple)) or not all(isinstance(name, str) for name in self.outputs):
+            raise UsageError(f"recipe.outputs={self.outputs} must be a list of output variables, such as [ptend_t]")
+        object.__setattr__(self, "outputs", tuple(self.outputs))  # a list from JSON or the command line
         self._check_schedule()
         self._check_averages()
+        self._check_polish()
 
     def _check_schedule(self) -> None:
         whole = isinstance(self.milestones, (list, tuple)) and all(type(m) is int and m > 0 for m in self.milestones)
@@ -137,6 +149,27 @@ class RecipeConfig:
             )
         if not 0.0 < self.gamma <= 1.0:
             raise UsageError(f"recipe.gamma={self.gamma} must lie in (0, 1]")
+
+    def _check_polish(self) -> None:
+        if not self.polish_epochs:
+            if self.polish_learning_rate:
+                raise UsageError("recipe.polish_learning_rate is that of recipe.polish_epochs, of which there are none")
+            return
+        if not 0 < self.polish_epochs < self.epochs:
+            raise UsageError(
+                f"recipe.polish_epochs={self.polish_epochs} must lie between 0 and the {self.epochs} epochs, of which "
+                "they are the last"
+            )
+        if self.loss == "mse":
+            raise UsageError(
+                "recipe.polish_epochs polishes with the squared error what another loss has trained: with "
+                "recipe.loss=mse there is nothing to polish; choose huber or mae"
+            )
+        if self.polish_learning_rate and self.swa_learning_rate:
+            raise UsageError(
+                "recipe.polish_learning_rate and recipe.swa_learning_rate each set the rate of the last epochs: choose "
+                "one"
+            )
 
     def _check_averages(self) -> None:
         for name, least in (("accumulate", 1), ("ema_every", 1), ("ema_after", 0), ("swa_from", 0)):
@@ -166,6 +199,8 @@ class Recipe(Protocol):
     config: RecipeConfig
     #: Settings of the emulator that the recipe needs, and the run therefore has.
     emulator: ClassVar[dict[str, Any]]
+    #: How many epochs have been trained; kept by the task.
+    epoch: int
 
     def variables(self, found: VariableSet) -> VariableSet:
         """The variable set that a run with ``found`` reads and predicts.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from subgrid.base.errors import UsageError
-from subgrid.columns.variables import VariableSet
+from subgrid.base.errors import UsageError, unknown_name
+from subgrid.columns.variables import VariableSet, profiles, scalars
 from subgrid.emulator.budgets import NAMES, ColumnBudget, column_budget, find_budget
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.flat import unflatten
@@ -29,19 +29,31 @@ _LOSSES: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def channel_weights(emulator: Emulator, energy_weight: float) -> tuple[Tensor, Tensor]:
+def channel_weights(emulator: Emulator, energy_weight: float, outputs: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
     """Weights of the loss, profiles (level, P) and scalars (S,), each variable's mean 1 over its live channels.
 
-    A constant channel weighs nothing.
+    A constant channel weighs nothing, and where ``outputs`` are named no other variable weighs anything.
+
+    Raises:
+        UsageError: an output that the emulator has not, or none that varies.
     """
     spread = cast(Tensor, emulator.outputs.profile_std).double()
     live = (spread > 0).double()
     thickness = torch.as_tensor(np.diff(np.add(emulator.grid.hyai, emulator.grid.hybi)))[:, None]
     energy = spread.square() * thickness
     energy = energy / (energy.sum(0) / live.sum(0).clamp(min=1)).clamp(min=1e-300)
-    profiles = live * ((1.0 - energy_weight) + energy_weight * energy)
-    scalars = (cast(Tensor, emulator.outputs.scalar_std) > 0).double()
-    return profiles.float(), scalars.float()
+    weight_p = live * ((1.0 - energy_weight) + energy_weight * energy)
+    weight_s = (cast(Tensor, emulator.outputs.scalar_std) > 0).double()
+    if outputs:
+        targets = emulator.variables.targets
+        unknown = [name for name in outputs if name not in {v.name for v in targets}]
+        if unknown:
+            raise unknown_name("recipe.outputs", unknown[0], [v.name for v in targets])
+        weight_p = weight_p * torch.tensor([float(v.name in outputs) for v in profiles(targets)])
+        weight_s = weight_s * torch.tensor([float(v.name in outputs) for v in scalars(targets)])
+        if not weight_p.any() and not weight_s.any():
+            raise UsageError(f"recipe.outputs={list(outputs)} do not vary in the training columns: nothing could learn")
+    return weight_p.float(), weight_s.float()
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,7 @@ class Errors:
         rows: their sum, or where several processes share a batch the mean of their sums: the mean of their losses is
             then the loss of the batch.
         squared: weight of the squared error, which is added to the loss.
+        polished: the squared error alone counts.
     """
 
     profiles: Tensor
@@ -69,6 +82,7 @@ class Errors:
     row: Tensor
     rows: Tensor
     squared: float = 0.0
+    polished: bool = False
 
     def mean(self, profiles: Tensor, scalars: Tensor) -> Tensor:
         """Weighted mean over rows and channels of elementwise losses (n, level, P) and (n, S)."""
@@ -112,7 +126,7 @@ def _squared(found: Tensor, truth: Tensor, perturbed: Tensor) -> Tensor:
 
 @register("standard")
 class Standard:
-    """MSE (or Huber, MAE) on normalised outputs; AdamW; linear warm-up and a schedule."""
+    """MSE (or Huber, MAE, and a polish by MSE) on normalised outputs; AdamW; linear warm-up and a schedule."""
 
     #: Settings of the emulator that the recipe needs.
     emulator: ClassVar[dict[str, Any]] = {}
@@ -121,6 +135,7 @@ class Standard:
 
     def __init__(self, config: RecipeConfig) -> None:
         self.config = config
+        self.epoch = 0
         self._weights: tuple[Tensor, Tensor] | None = None
         self._budgets: dict[str, ColumnBudget] = {}
 
@@ -161,7 +176,7 @@ class Standard:
         inputs, targets, weight = batch
         levels, shape = emulator.grid.n_levels, emulator.network.shape
         if self._weights is None:
-            self._weights = channel_weights(emulator, self.config.energy_weight)
+            self._weights = channel_weights(emulator, self.config.energy_weight, self.config.outputs)
         with torch.autocast(inputs.device.type, enabled=False), torch.no_grad():
             p, s = emulator.encode(*unflatten(inputs, len(emulator.features.profile_names), levels))
             tp, ts = emulator.normalise_targets(*unflatten(targets, shape.profiles_out, levels))
@@ -177,7 +192,8 @@ class Standard:
             errors = Errors(p, s, tp, ts, weight_p, weight_s, perturbed, row, rows)
             return errors.mean(*(part.float() for part in network.losses(p, s, tp, ts)))
         p, s = network(p, s)
-        errors = Errors(p.float(), s.float(), tp, ts, weight_p, weight_s, perturbed, row, rows, squared)
+        polished = self._polished(training)
+        errors = Errors(p.float(), s.float(), tp, ts, weight_p, weight_s, perturbed, row, rows, squared, polished)
         loss = self.objective(errors, training)
         return self._with_penalties(loss, errors, emulator, inputs) if training else loss
 
@@ -196,6 +212,14 @@ class Standard:
             total = total + weight * residual_error(errors, self._budgets[name], emulator, s_in)
         return total
 
+    def _polished(self, training: bool) -> bool:
+        """Whether the squared error takes the loss's place: in the last epochs, and in every validation of such a run.
+
+        By one loss before the polish and another in it, epochs could not be compared.
+        """
+        config = self.config
+        return config.polish_epochs > 0 and (not training or self.epoch >= config.epochs - config.polish_epochs)
+
     def objective(self, errors: Errors, training: bool) -> Tensor:
         """What is minimised; without ``training`` the plain loss, by which all recipes are validated."""
         return errors.mean(*self.elementwise(errors))
@@ -208,6 +232,8 @@ class Standard:
     def _elementwise(self, found: Tensor, truth: Tensor, errors: Errors) -> Tensor:
         if self.config.loss == "mse":
             return (1.0 + errors.squared) * _squared(found, truth, errors.perturbed)
+        if errors.polished:
+            return _squared(found, truth, errors.perturbed)
         plain = _LOSSES[self.config.loss](found, truth, reduction="none")
         return plain + errors.squared * _squared(found, truth, errors.perturbed) if errors.squared else plain
 
