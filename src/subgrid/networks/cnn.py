@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from subgrid.base.errors import UsageError
 from subgrid.networks.base import MOST_CHANNELS, Network, NetworkShape
-from subgrid.networks.levels import LevelConv, repeated
+from subgrid.networks.levels import Heads, LevelConv, repeated
 from subgrid.networks.registry import architecture
 
 
@@ -93,13 +92,8 @@ class CNN(Network):
         super().__init__(shape, config)
         widths = [shape.profiles_in + shape.scalars_in] + [config.channels] * (config.blocks - 1)
         self.body = nn.Sequential(*(_Block(width, config) for width in widths))
-        self.heads = nn.ModuleList(_Head(config, shape) for _ in range(shape.heads))
+        self.heads = Heads(_Head(config, shape) for _ in range(shape.heads))
 
     def forward(self, profiles: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.body(repeated(profiles, scalars))
-        found_profiles, found_scalars = [], []
-        for head in self.heads:
-            p, s = head(x)
-            found_profiles.append(p)
-            found_scalars.append(s)
-        return torch.cat(found_profiles, dim=2), torch.cat(found_scalars, dim=1)
+        p, s = self.heads(self.body(repeated(profiles, scalars)))
+        return p, s

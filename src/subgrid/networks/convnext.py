@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from subgrid.base.errors import UsageError
 from subgrid.networks.base import MOST_CHANNELS, Network, NetworkShape
-from subgrid.networks.levels import LevelBatchNorm, LevelConv, repeated
+from subgrid.networks.levels import Heads, LevelBatchNorm, LevelConv, repeated
 from subgrid.networks.registry import architecture
 
 LAYER_SCALE = 1e-6
@@ -103,13 +103,8 @@ class ConvNeXt(Network):
             layers += [_Block(channels, config.layer_scale) for _ in range(depth)]
             before = channels
         self.body = nn.Sequential(*layers)
-        self.heads = nn.ModuleList(_Heads(before, shape) for _ in range(shape.heads))
+        self.heads = Heads(_Heads(before, shape) for _ in range(shape.heads))
 
     def forward(self, profiles: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.body(repeated(profiles, scalars))
-        found_profiles, found_scalars = [], []
-        for head in self.heads:
-            p, s = head(x)
-            found_profiles.append(p)
-            found_scalars.append(s)
-        return torch.cat(found_profiles, dim=2), torch.cat(found_scalars, dim=1)
+        p, s = self.heads(self.body(repeated(profiles, scalars)))
+        return p, s

@@ -94,6 +94,14 @@ class LevelGRU(nn.GRU):
         )[0]
 
 
+class Heads(nn.ModuleList):
+    """Heads side by side: profiles and scalars of all of them, one after the other."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        found = [head(x) for head in self]
+        return torch.cat([p for p, _ in found], dim=2), torch.cat([s for _, s in found], dim=1)
+
+
 def repeated(profiles: Tensor, scalars: Tensor) -> Tensor:
     """Profiles with the scalars repeated on every level, ``(n, level, profiles_in + scalars_in)``."""
     return torch.cat([profiles, scalars.unsqueeze(1).expand(-1, profiles.shape[1], -1)], dim=2)
