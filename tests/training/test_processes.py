@@ -17,7 +17,7 @@ from subgrid.training import TrainConfig, fit
 from subgrid.training import processes as module
 from subgrid.training.batches import TorchBatches
 from subgrid.training.fit import _RandomState
-from subgrid.training.processes import Processes, this_process
+from subgrid.training.processes import Processes, tell_of_batch_norms, this_process
 
 #: Noise-free, of two epochs, with an average, clipping, two batches a step and columns of all weights.
 WORDS = [
@@ -179,6 +179,20 @@ def test_processes_draw_different_numbers_and_the_first_those_of_one_alone():
 def test_settings_that_cannot_be_are_refused(settings, says):
     with pytest.raises(UsageError, match=says):
         TrainConfig(data="x", **settings)
+
+
+@pytest.mark.parametrize(
+    ("count", "on_gpu", "says"),
+    [(1, False, None), (2, False, "each process's part of a batch"), (2, True, "SyncBatchNorm")],
+)
+def test_batch_norms_are_spoken_of_once(caplog, count, on_gpu, says):
+    caplog.set_level("INFO", logger="subgrid")
+    tell_of_batch_norms(torch.nn.Linear(2, 2), Processes(0, count), on_gpu)
+    assert not caplog.messages
+    tell_of_batch_norms(
+        torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)), Processes(0, count), on_gpu
+    )
+    assert len(caplog.messages) == (says is not None) and all(says in line for line in caplog.messages)
 
 
 def test_more_processes_than_there_are_cores_are_refused(train_config, tmp_path):
