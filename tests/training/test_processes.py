@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -130,6 +132,26 @@ def test_a_killed_run_of_two_processes_goes_on_to_the_same_bits(store, together,
     found, wanted = weights(run), weights(together[0])
     assert all(torch.equal(found[name], value) for name, value in wanted.items())
     assert metrics(run)["losses"] == metrics(together[0])["losses"]
+
+
+def test_ctrl_c_ends_all_processes_and_is_told_once(store, tmp_path):
+    """A terminal sends it to all of them."""
+    words = [f"data={store.path}", f"out={tmp_path / 'run'}", *WORDS, "devices=2", "recipe.epochs=500"]
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "subgrid.cli.app", "train", *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 240
+    while not (tmp_path / "run/checkpoints/last.ckpt").exists():
+        assert time.monotonic() < end and begun.poll() is None
+        time.sleep(0.1)
+    os.killpg(begun.pid, signal.SIGINT)
+    _, said = begun.communicate(timeout=60)  # until the last of them has closed it
+    assert begun.returncode == 130
+    assert said.count("subgrid: interrupted; the same command goes on from here") == 1 and "Traceback" not in said
 
 
 def test_a_finished_run_is_one_of_any_number_of_processes(store, together):
