@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sys
 import time
 
 import pytest
 import torch
 
 from subgrid.base.errors import SubgridError, UsageError
+from subgrid.cli.app import main
 from subgrid.deployment.sharing import MANIFEST, ShareConfig, pull, push
 from subgrid.emulator import load_emulator
 from subgrid.emulator.files import load
@@ -133,6 +135,20 @@ def test_a_folder_will_do(run, tmp_path, form):
     assert same_emulator(tmp_path / "back", run) and told["files"] == len(held(tmp_path / "back"))
     with pytest.raises(SubgridError, match="shared is there already"):
         push(run, place)
+
+
+def test_the_verbs(hub, run, tmp_path, monkeypatch, capsys):
+    def verb(*words):
+        monkeypatch.setattr(sys, "argv", ["subgrid", *words, "--endpoint", hub.url])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    pushed = json.loads(verb("push", str(run), REPOSITORY, "--json"))
+    assert pushed["to"] == REPOSITORY and pushed["commit"] == f"{2:040x}" and pushed["bytes"] > 0
+    assert "as they were pushed" in verb("pull", REPOSITORY, str(tmp_path / "back"))
+    assert same_emulator(tmp_path / "back", run)
 
 
 def altered(files, path, change):

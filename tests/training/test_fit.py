@@ -325,3 +325,15 @@ def test_a_run_killed_between_its_last_epoch_and_its_end_is_finished(
     fit(train_config(**RANDOM), tmp_path / "run")
     for found, wanted in zip(results(tmp_path / "run")[:2], results(uninterrupted)[:2], strict=True):
         assert_same(found, wanted)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same_and_is_saved_as_any_other(tmp_path, train_config):
+    settings = {"max_train_samples": 512, "recipe_settings": {"epochs": 1, "batch_size": 256, "ema_decay": 0.9}}
+    plain = fit(train_config(**settings), tmp_path / "plain")
+    compiled = fit(train_config(**settings, compile=True), tmp_path / "compiled")
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], value, rtol=1e-3, atol=1e-5, msg=name)
+    torch.jit.script(FlatEmulator(compiled))
+    assert_same(dict(load_emulator(tmp_path / "compiled").state_dict()), dict(compiled.state_dict()))

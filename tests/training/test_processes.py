@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from subgrid.training import TrainConfig, fit
 from subgrid.training import processes as module
 from subgrid.training.batches import TorchBatches
 from subgrid.training.fit import _RandomState
-from subgrid.training.processes import Processes, this_process
+from subgrid.training.processes import Processes, tell_of_batch_norms, this_process
 
 #: Noise-free, of two epochs, with an average, clipping, two batches a step and columns of all weights.
 WORDS = [
@@ -132,6 +134,26 @@ def test_a_killed_run_of_two_processes_goes_on_to_the_same_bits(store, together,
     assert metrics(run)["losses"] == metrics(together[0])["losses"]
 
 
+def test_ctrl_c_ends_all_processes_and_is_told_once(store, tmp_path):
+    """A terminal sends it to all of them."""
+    words = [f"data={store.path}", f"out={tmp_path / 'run'}", *WORDS, "devices=2", "recipe.epochs=500"]
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "subgrid.cli.app", "train", *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 240
+    while not (tmp_path / "run/checkpoints/last.ckpt").exists():
+        assert time.monotonic() < end and begun.poll() is None
+        time.sleep(0.1)
+    os.killpg(begun.pid, signal.SIGINT)
+    _, said = begun.communicate(timeout=60)  # until the last of them has closed it
+    assert begun.returncode == 130
+    assert said.count("subgrid: interrupted; the same command goes on from here") == 1 and "Traceback" not in said
+
+
 def test_a_finished_run_is_one_of_any_number_of_processes(store, together):
     assert "is finished already" in train(store, together[0]).stderr
 
@@ -179,6 +201,20 @@ def test_processes_draw_different_numbers_and_the_first_those_of_one_alone():
 def test_settings_that_cannot_be_are_refused(settings, says):
     with pytest.raises(UsageError, match=says):
         TrainConfig(data="x", **settings)
+
+
+@pytest.mark.parametrize(
+    ("count", "on_gpu", "says"),
+    [(1, False, None), (2, False, "each process's part of a batch"), (2, True, "SyncBatchNorm")],
+)
+def test_batch_norms_are_spoken_of_once(caplog, count, on_gpu, says):
+    caplog.set_level("INFO", logger="subgrid")
+    tell_of_batch_norms(torch.nn.Linear(2, 2), Processes(0, count), on_gpu)
+    assert not caplog.messages
+    tell_of_batch_norms(
+        torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)), Processes(0, count), on_gpu
+    )
+    assert len(caplog.messages) == (says is not None) and all(says in line for line in caplog.messages)
 
 
 def test_more_processes_than_there_are_cores_are_refused(train_config, tmp_path):

@@ -15,7 +15,7 @@ def keep_freed_memory() -> bool:
     """Let this process keep up to 1 GiB of freed memory; whether the C library is one that does.
 
     glibc gives freed memory back once it is twice as much as the largest array so far, and a network whose arrays make
-    that out would meet every page anew at each step: a third of the time of a small ConvNeXt.
+    that out would meet every page anew at each step: a quarter of the time of a small ConvNeXt.
     """
     with contextlib.suppress(OSError, AttributeError):  # another C library
         library = ctypes.CDLL(None)

@@ -23,6 +23,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 logger = logging.getLogger("subgrid")
+#: Exit code after Ctrl-C.
+INTERRUPTED = 130
 #: Words that any verb takes, anywhere, and how much is then said on standard error.
 LEVELS = {"--verbose": logging.DEBUG, "--quiet": logging.WARNING}
 
@@ -386,15 +388,17 @@ def main() -> None:
     logger.debug("subgrid %s", " ".join(words))
     try:
         code = app(words, prog_name="subgrid", standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt  # which Typer turned into its code
     except SubgridError as error:
         logger.debug("where it failed:", exc_info=True)
         print(f"subgrid: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("subgrid: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except typer.Abort:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
             print(f"subgrid: {_with_nearest(error)}", file=sys.stderr)

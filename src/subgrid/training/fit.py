@@ -248,7 +248,10 @@ def fit(config: TrainConfig, run: Path | str) -> Emulator:
     store = open_store(config.data)
     if processes.rank:
         with processes.speaking():
-            return _follow(config, store, run, processes)
+            try:
+                return _follow(config, store, run, processes)
+            except KeyboardInterrupt:
+                raise SystemExit(130) from None  # process 0 tells
     with only_writer(run):
         if (run / "metrics.json").exists():
             require_same_config(config, run)
