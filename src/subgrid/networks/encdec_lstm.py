@@ -13,7 +13,7 @@ from subgrid.networks.base import MOST_CHANNELS, Network, NetworkShape
 from subgrid.networks.levels import LevelGRU, LevelLSTM, repeated
 from subgrid.networks.registry import architecture
 
-#: Widths of the encoder per input channel, as shares of the number of levels: 15, 8 and 4 at 60.
+#: Widths of the encoder per input channel, as shares of the number of levels (15, 8 and 4 at 60).
 BOTTLENECK = (15 / 60, 8 / 60, 4 / 60)
 
 
