@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -143,13 +144,19 @@ def test_ctrl_c_ends_all_processes_and_is_told_once(store, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # a shell that runs the tests in the background makes them, and what they begin, deaf to it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    end = time.monotonic() + 240
-    while not (tmp_path / "run/checkpoints/last.ckpt").exists():
-        assert time.monotonic() < end and begun.poll() is None
-        time.sleep(0.1)
-    os.killpg(begun.pid, signal.SIGINT)
-    _, said = begun.communicate(timeout=60)  # until the last of them has closed it
+    try:
+        end = time.monotonic() + 240
+        while not (tmp_path / "run/checkpoints/last.ckpt").exists():
+            assert time.monotonic() < end and begun.poll() is None
+            time.sleep(0.1)
+        os.killpg(begun.pid, signal.SIGINT)
+        _, said = begun.communicate(timeout=60)  # until the last of them has closed it
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(begun.pid, signal.SIGKILL)
     assert begun.returncode == 130
     assert said.count("subgrid: interrupted; the same command goes on from here") == 1 and "Traceback" not in said
 
