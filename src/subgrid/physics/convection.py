@@ -93,13 +93,14 @@ def betts_miller(
     constants: Constants = E3SM,
     formula: SaturationFormula = "sam",
 ) -> Convection:
-    """Deep convection that relaxes columns to a lifted parcel's temperature and to a share of its saturation.
+    """Convection that relaxes columns to a lifted parcel's temperature and to a share of its saturation.
 
     From the lowest level to where the parcel first is no warmer than its surroundings again, ``dT = (T_ref - T) / tau``
-    and ``dq = (q_ref - q) / tau`` with ``q_ref = RH q_sat(T_ref)``. Where these would rain (both the heating and the
-    drying of the column are positive) and the parcel is buoyant anywhere, T_ref is shifted alike on all these levels
-    so that ``cp dT + Lv dq`` of the column vanishes: enthalpy closes and precipitation is the drying. Elsewhere nothing
-    happens (no shallow scheme).
+    and ``dq = (q_ref - q) / tau`` with ``q_ref = RH q_sat(T_ref)``, where the parcel is buoyant anywhere and the column
+    would be heated. Deep, if it would also be dried: T_ref is shifted alike on all these levels so that
+    ``cp dT + Lv dq`` of the column vanishes, and precipitation is the drying. Shallow otherwise: T_ref is shifted and
+    q_ref multiplied so that neither heat nor water of the column changes, and nothing rains. Enthalpy and water close
+    either way.
 
     Args:
         t: temperature, (..., level), K, level 0 at the top.
@@ -113,7 +114,7 @@ def betts_miller(
     Raises:
         TypeError: numpy and torch are mixed.
 
-    Source: Frierson (2007), deep branch.
+    Source: Frierson (2007), with the shallow scheme that changes q_ref.
     """
     chosen = settings or BettsMiller()
     xp = namespace(t, q, ps)
@@ -130,15 +131,22 @@ def betts_miller(
     moistening = (wanted - q) / chosen.time_scale
     drying = -(weight * moistening).sum(-1)
     warming = (weight * heating).sum(-1)
-    rains = (drying > 0.0) & (warming > 0.0) & (cape > 0.0)
-    depth = xp.where(rains, weight.sum(-1), xp.ones_like(drying))
-    shift = (constants.Lv * drying - constants.cp * warming) / (constants.cp * depth)
-    acts = inside & rains[..., None]
+    rises = (warming > 0.0) & (cape > 0.0)
+    rains = rises & (drying > 0.0)
+    nothing = xp.zeros_like(drying)
+    precipitation = xp.where(rains, drying, nothing)
+    depth = xp.where(rises, weight.sum(-1), xp.ones_like(drying))
+    shift = (constants.Lv * precipitation - constants.cp * warming) / (constants.cp * depth)
+    # Shallow: less humid a reference, so that water only moves.
+    held, most = (weight * q).sum(-1), xp.where(rises, (weight * wanted).sum(-1), xp.ones_like(drying))
+    share = xp.where(rains, xp.ones_like(drying), held / most)
+    moistening = (share[..., None] * wanted - q) / chosen.time_scale
+    acts = inside & rises[..., None]
     zeros = xp.zeros_like(t)
     return Convection(
         heating=xp.where(acts, heating + shift[..., None], zeros),
         moistening=xp.where(acts, moistening, zeros),
-        precipitation=xp.where(rains, drying, xp.zeros_like(drying)),
+        precipitation=precipitation,
         cape=cape,
     )
 
