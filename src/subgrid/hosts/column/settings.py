@@ -50,7 +50,8 @@ class ColumnConfig:
             raise UsageError(f"host.time_step_minutes={self.time_step_minutes} must divide a day and be at most 120")
         if not 270.0 <= self.coldest_sea <= self.warmest_sea <= 320.0:
             raise UsageError(
-                f"host.coldest_sea={self.coldest_sea} and host.warmest_sea={self.warmest_sea} must rise within 270 and 320 K"
+                f"host.coldest_sea={self.coldest_sea} and host.warmest_sea={self.warmest_sea} must rise within 270 and "
+                "320 K"
             )
         if abs(self.sst) > 20.0:
             raise UsageError(f"host.sst={self.sst} is more than 20 K")
