@@ -32,6 +32,7 @@ def test_generation_goes_on_after_a_kill_and_a_full_disk(line, generated, disk):
     assert contents(out) == contents(generated.made)
 
 
+@pytest.mark.kill
 def test_training_goes_on_after_a_kill_and_a_full_disk(line, trained, disk):
     run = disk.folder / "run"
     last = run / "checkpoints" / "last.ckpt"
