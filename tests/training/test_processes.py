@@ -122,6 +122,7 @@ def test_one_process_writes_and_tells(together):
     ]
 
 
+@pytest.mark.kill
 def test_a_killed_run_of_two_processes_goes_on_to_the_same_bits(store, together, tmp_path):
     script = tmp_path / "dies.py"
     script.write_text(_KILLED.replace('sys.argv[0] = "subgrid"\n', ""))
