@@ -26,7 +26,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not kill and not matrix and not slurm" --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not kill and not matrix and not slurm" --durations=40 --durations-min=5 --cov --cov-report=term:skip-covered
 	@for room in $(CORE); do \
 		$(BIN)/coverage report --include="*/subgrid/$$room/*" --precision=1 --fail-under=90 --format=total >/dev/null \
 			|| { echo "the tests meet less than 90 % of room $$room"; exit 1; }; \
@@ -43,7 +43,7 @@ docs: $(READY)
 
 # Every stage killed at random moments and begun again, a dozen times each.
 test-kill: $(READY)
-	$(BIN)/python -m pytest -m kill tests/survival
+	$(BIN)/python -m pytest -m kill tests/survival tests/training
 
 # Every architecture under every recipe at 8 and 60 levels; a cover of all pairs is in `make test`. A minute or two.
 test-matrix: $(READY)

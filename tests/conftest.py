@@ -468,7 +468,7 @@ def pytest_configure(config):
         kept = tempfile.TemporaryDirectory(prefix="subgrid-compiled-")
         config.add_cleanup(kept.cleanup)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = kept.name
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 

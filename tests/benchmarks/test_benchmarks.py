@@ -30,9 +30,18 @@ TOPICS = {
 }
 
 
+#: Those that compile a climate model or train: with `make test-slow`.
+SLOW = ("generation", "training", "networks", "coupling")
+SOME = [topic for topic in TOPICS if topic not in SLOW]
+
+
 @pytest.fixture(scope="module")
-def lines(tmp_path_factory):
-    """What each prints; all at once, since most of their time is compilation."""
+def printed(tmp_path_factory):
+    """``printed(topics)``: what each prints; all at once, since most of their time is compilation."""
+    return lambda topics: _printed(topics, tmp_path_factory)
+
+
+def _printed(topics, tmp_path_factory):
     begun = {
         topic: subprocess.Popen(
             [sys.executable, "-W", "ignore", str(BENCHMARKS / f"{topic}.py"), "--smoke"],
@@ -41,7 +50,7 @@ def lines(tmp_path_factory):
             text=True,
             cwd=tmp_path_factory.mktemp("bench"),
         )
-        for topic in TOPICS
+        for topic in topics
     }
     said = {topic: process.communicate() for topic, process in begun.items()}
     for topic, process in begun.items():
@@ -49,9 +58,24 @@ def lines(tmp_path_factory):
     return {topic: out for topic, (out, _) in said.items()}
 
 
-@pytest.mark.parametrize("topic", TOPICS)
+@pytest.fixture(scope="module")
+def lines(printed):
+    return printed(SOME)
+
+
+@pytest.mark.slow
+def test_the_slow_ones_print_their_figures(printed):
+    for topic, out in printed(SLOW).items():
+        check(topic, out)
+
+
+@pytest.mark.parametrize("topic", SOME)
 def test_a_benchmark_prints_one_line_with_its_figures(lines, topic):
-    (line,) = lines[topic].splitlines()
+    check(topic, lines[topic])
+
+
+def check(topic, out):
+    (line,) = out.splitlines()
     found = json.loads(line)
     assert (found["benchmark"], found["smoke"]) == (topic, True)
     for word, measure in zip(TOPICS[topic], found["measures"], strict=True):
@@ -71,5 +95,5 @@ def test_the_table_goes_between_the_markers_of_the_page(lines, tmp_path):
     text = page.read_text()
     assert text.startswith("above\n<!-- figures -->\n") and text.endswith("<!-- end of figures -->\nbelow\n")
     assert "old" not in text
-    for topic in TOPICS:
+    for topic in SOME:
         assert topic in done.stdout and f"| {topic} |" in text

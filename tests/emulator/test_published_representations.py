@@ -140,7 +140,7 @@ def test_features_and_folders_that_are_not_there_are_refused(files, climsim_stor
     assert config.emulator.representation == "multi" and not config.emulator.paper_compatible
 
 
-@pytest.mark.skipif(not EDITION.is_dir(), reason="the published files are not here")
+@pytest.mark.skipif(not EDITION.is_dir(), reason="no reference data: the published files are not here")
 def test_the_published_offset_divides_by_the_mean():
     """The defect itself, in the real files: m_k is min((x - mean) / mean), hundreds and thousands for winds."""
     found = read_representations(EDITION, HELD, 60, REPEATED)

@@ -355,6 +355,7 @@ def test_a_damaged_checkpoint_of_a_run_is_one_clear_error(store, tmp_path):
         Speedy(truncation=31).start(restart)
 
 
+@pytest.mark.slow
 def test_t31_has_its_own_grid():
     host = Speedy(truncation=31)
     assert host.grid.columns == 96 * 48

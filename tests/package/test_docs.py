@@ -34,7 +34,9 @@ def build(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 def without_running(tmp_path: Path) -> subprocess.CompletedProcess[str]:
     # The lexer of a notebook is known only from a kernel.
-    return build(tmp_path, "-D", "nb_execution_mode=off", "-D", "suppress_warnings=myst-nb.lexer")
+    extensions = "myst_nb,sphinx.ext.autodoc,sphinx.ext.autosummary,sphinx.ext.napoleon"  # not the sources as pages
+    off = ("nb_execution_mode=off", "suppress_warnings=myst-nb.lexer", f"extensions={extensions}")
+    return build(tmp_path, *(word for setting in off for word in ("-D", setting)))
 
 
 def test_pages_links_and_reference_are_whole(tmp_path):

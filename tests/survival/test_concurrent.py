@@ -97,6 +97,7 @@ def test_a_run_without_its_last_file_is_not_finished(trained, tmp_path):
         load_emulator(run)
 
 
+@pytest.mark.kill
 def test_a_coupled_run_without_its_last_file_is_not_finished(coupled, tmp_path):
     out = tmp_path / "coupled"
     shutil.copytree(coupled.made, out)

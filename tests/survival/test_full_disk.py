@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .harness import assert_same_run, contents, metrics, written
 
 NO_ROOM = "no space left while writing"
@@ -16,6 +18,7 @@ def refused(line, disk, words):
     return said
 
 
+@pytest.mark.kill
 def test_generation_goes_on_after_a_kill_and_a_full_disk(line, generated, disk):
     out = disk.folder / "store.zarr"
     partial = disk.folder / "store.zarr.partial"
@@ -29,6 +32,7 @@ def test_generation_goes_on_after_a_kill_and_a_full_disk(line, generated, disk):
     assert contents(out) == contents(generated.made)
 
 
+@pytest.mark.kill
 def test_training_goes_on_after_a_kill_and_a_full_disk(line, trained, disk):
     run = disk.folder / "run"
     last = run / "checkpoints" / "last.ckpt"
@@ -49,6 +53,7 @@ def test_training_within_a_limit_on_file_sizes_says_the_same(line, trained, tmp_
     assert_same_run(tmp_path / "run", trained.made)
 
 
+@pytest.mark.kill
 def test_coupling_goes_on_after_a_kill_and_a_full_disk(line, coupled, disk):
     out = disk.folder / "coupled"
     words = [*coupled.words, f"out={out}"]

@@ -29,6 +29,7 @@ def killed_many_times(line, job, folder, seed):
     return out
 
 
+@pytest.mark.kill
 def test_training_killed_within_an_epoch_gives_the_same_run(line, trained, tmp_path):
     draw = random.Random(0)
     run = tmp_path / "run"

@@ -10,8 +10,8 @@ import torch
 from subgrid.base.errors import UsageError
 from subgrid.emulator import load_emulator
 from subgrid.training import fit, recipe
+from subgrid.training.callbacks import Reporter
 from subgrid.training.checkpoints import read_checkpoint
-from subgrid.training.fit import _Reporter
 from subgrid.training.recipes import RecipeConfig
 
 EPOCHS, STEPS = 4, 11
@@ -45,13 +45,13 @@ def parameters(task):
 def followed(monkeypatch):
     """Parameters after every batch."""
     found = []
-    real = _Reporter.on_train_batch_end
+    real = Reporter.on_train_batch_end
 
     def follow(self, trainer, task, *args):
         real(self, trainer, task, *args)
         found.append(parameters(task))
 
-    monkeypatch.setattr(_Reporter, "on_train_batch_end", follow)
+    monkeypatch.setattr(Reporter, "on_train_batch_end", follow)
     return found
 
 
@@ -125,7 +125,7 @@ def test_the_mean_of_checkpoints_is_of_the_best_and_its_loss_is_its_own(tmp_path
 def test_a_cut_run_goes_on_to_the_same_bits(tmp_path, train_config, monkeypatch, kind, at_step):
     config = settings(train_config, **KINDS[kind][0])
     whole = fit(config, tmp_path / "whole")
-    real = _Reporter.on_train_batch_end
+    real = Reporter.on_train_batch_end
 
     def dies(self, trainer, *args):
         real(self, trainer, *args)
@@ -133,7 +133,7 @@ def test_a_cut_run_goes_on_to_the_same_bits(tmp_path, train_config, monkeypatch,
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Reporter, "on_train_batch_end", dies)
+        patch.setattr(Reporter, "on_train_batch_end", dies)
         with pytest.raises(Killed):
             fit(config, tmp_path / "cut")
     again = fit(config, tmp_path / "cut")
@@ -161,7 +161,7 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path, train_co
 def test_a_run_cut_between_accumulated_batches_goes_on_to_the_same_bits(tmp_path, train_config, monkeypatch):
     config = settings(train_config, epochs=2, batch_size=128, accumulate=2)
     whole = fit(config, tmp_path / "whole")
-    real, count = _Reporter.on_train_batch_end, []
+    real, count = Reporter.on_train_batch_end, []
 
     def dies(self, *args):
         real(self, *args)
@@ -170,7 +170,7 @@ def test_a_run_cut_between_accumulated_batches_goes_on_to_the_same_bits(tmp_path
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Reporter, "on_train_batch_end", dies)
+        patch.setattr(Reporter, "on_train_batch_end", dies)
         with pytest.raises(Killed):
             fit(config, tmp_path / "cut")
     assert read_checkpoint(tmp_path / "cut" / "checkpoints" / "last.ckpt")["global_step"] == 15

@@ -12,8 +12,8 @@ from subgrid.base.errors import SubgridError, UsageError
 from subgrid.emulator import load_emulator
 from subgrid.training import TrainConfig, fit
 from subgrid.training import checkpoints as module
+from subgrid.training.callbacks import Reporter
 from subgrid.training.checkpoints import AtomicCheckpoints, read_checkpoint
-from subgrid.training.fit import _Reporter
 from subgrid.training.recipes import recipe
 
 DECAY = 0.9
@@ -35,14 +35,14 @@ def averaged(train_config):
 
 def cut(monkeypatch, at_step):
     """Let the training die after its ``at_step``-th step."""
-    real = _Reporter.on_train_batch_end
+    real = Reporter.on_train_batch_end
 
     def dies(self, trainer, *args):
         real(self, trainer, *args)
         if trainer.global_step == at_step:
             raise Killed
 
-    monkeypatch.setattr(_Reporter, "on_train_batch_end", dies)
+    monkeypatch.setattr(Reporter, "on_train_batch_end", dies)
 
 
 def cut_run(config, run, monkeypatch, at_step=18):
@@ -56,7 +56,7 @@ def cut_run(config, run, monkeypatch, at_step=18):
 
 def test_what_is_validated_and_kept_is_the_average_of_the_parameters(tmp_path, averaged, monkeypatch):
     followed = {}
-    real = _Reporter.on_train_batch_end
+    real = Reporter.on_train_batch_end
 
     def follow(self, trainer, task, *args):
         real(self, trainer, task, *args)
@@ -64,7 +64,7 @@ def test_what_is_validated_and_kept_is_the_average_of_the_parameters(tmp_path, a
             now = value.detach().clone()
             followed[name] = now if name not in followed else DECAY * followed[name] + (1 - DECAY) * now
 
-    monkeypatch.setattr(_Reporter, "on_train_batch_end", follow)
+    monkeypatch.setattr(Reporter, "on_train_batch_end", follow)
     emulator = fit(averaged, tmp_path / "run")
     last = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert all(name.startswith("emulator.network.") for name in followed)
@@ -174,7 +174,7 @@ def test_a_run_folder_that_was_moved_keeps_its_best_epoch(tmp_path, train_config
     cut_run(config, tmp_path / "before", monkeypatch, at_step=30)
     kept = read_checkpoint(tmp_path / "before" / "checkpoints" / "best.ckpt")
     (tmp_path / "before").rename(tmp_path / "after")
-    monkeypatch.setattr(_Reporter, "on_validation_epoch_end", _no_better)
+    monkeypatch.setattr(Reporter, "on_validation_epoch_end", _no_better)
     fit(config, tmp_path / "after")
     metrics = json.loads((tmp_path / "after" / "metrics.json").read_text())
     assert metrics["best_val_loss"] == min(entry["val_loss"] for entry in metrics["losses"][:2])

@@ -15,7 +15,7 @@ import torch
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.emulator import FlatEmulator, load_emulator
 from subgrid.training import TrainConfig, fit
-from subgrid.training.fit import _Reporter
+from subgrid.training.callbacks import Reporter
 
 EPOCHS = 3
 #: Everything that draws random numbers: shuffle, input noise, dropout.
@@ -59,14 +59,14 @@ def uninterrupted(tmp_path_factory, train_config):
 def cut(monkeypatch, at_step, error):
     """Let the training die after its ``at_step``-th optimiser step."""
 
-    real = _Reporter.on_train_batch_end
+    real = Reporter.on_train_batch_end
 
     def dies(self, trainer, *args):
         real(self, trainer, *args)
         if trainer.global_step == at_step:
             raise error
 
-    monkeypatch.setattr(_Reporter, "on_train_batch_end", dies)
+    monkeypatch.setattr(Reporter, "on_train_batch_end", dies)
 
 
 class Killed(BaseException):
@@ -114,13 +114,13 @@ def test_a_run_cut_before_its_first_checkpoint_begins_anew(tmp_path, train_confi
 _KILLED = """
 import json, os, signal, sys
 from subgrid.training import TrainConfig, fit
-from subgrid.training.fit import _Reporter
-real = _Reporter.on_train_batch_end
+from subgrid.training.callbacks import Reporter
+real = Reporter.on_train_batch_end
 def dies(self, trainer, *args):
     real(self, trainer, *args)
     if trainer.global_step == 25:
         os.kill(os.getpid(), signal.SIGKILL)
-_Reporter.on_train_batch_end = dies
+Reporter.on_train_batch_end = dies
 fit(TrainConfig(**json.loads(sys.argv[1])), sys.argv[2])
 """
 

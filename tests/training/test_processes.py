@@ -19,7 +19,7 @@ from subgrid.emulator import load_emulator
 from subgrid.training import TrainConfig, fit
 from subgrid.training import processes as module
 from subgrid.training.batches import TorchBatches
-from subgrid.training.fit import _RandomState
+from subgrid.training.callbacks import RandomState
 from subgrid.training.processes import Processes, tell_of_batch_norms, this_process
 
 #: Noise-free, of two epochs, with an average, clipping, two batches a step and columns of all weights.
@@ -38,13 +38,13 @@ WORDS = [
 ]
 _KILLED = """
 import os, signal, sys
-from subgrid.training.fit import _Reporter
-real = _Reporter.on_train_batch_end
+from subgrid.training.callbacks import Reporter
+real = Reporter.on_train_batch_end
 def dies(self, trainer, *args):
     real(self, trainer, *args)
     if trainer.global_step == 9 and trainer.is_global_zero:
         os.kill(os.getpid(), signal.SIGKILL)
-_Reporter.on_train_batch_end = dies
+Reporter.on_train_batch_end = dies
 from subgrid.cli.app import main
 sys.argv[0] = "subgrid"
 main()
@@ -122,6 +122,7 @@ def test_one_process_writes_and_tells(together):
     ]
 
 
+@pytest.mark.kill
 def test_a_killed_run_of_two_processes_goes_on_to_the_same_bits(store, together, tmp_path):
     script = tmp_path / "dies.py"
     script.write_text(_KILLED.replace('sys.argv[0] = "subgrid"\n', ""))
@@ -177,17 +178,17 @@ class _Batches(TorchBatches):
 
 
 def test_each_process_gets_its_own_random_state_back(monkeypatch):
-    monkeypatch.setattr(sys.modules[fit.__module__], "gathered", lambda own: [own, {**own, "torch": other}])
+    monkeypatch.setattr(sys.modules[RandomState.__module__], "gathered", lambda own: [own, {**own, "torch": other}])
     torch.manual_seed(8)
     other = torch.get_rng_state()
     torch.manual_seed(7)
-    state = _RandomState(_Batches(), Processes(0, 2)).state_dict()
+    state = RandomState(_Batches(), Processes(0, 2)).state_dict()
     for rank, seed in ((0, 7), (1, 8)):
         torch.manual_seed(0)
-        _RandomState(_Batches(), Processes(rank, 2)).load_state_dict(state)
+        RandomState(_Batches(), Processes(rank, 2)).load_state_dict(state)
         assert torch.initial_seed() == seed
     torch.manual_seed(5)
-    _RandomState(_Batches(), Processes(2, 3)).load_state_dict(state)  # a third has none
+    RandomState(_Batches(), Processes(2, 3)).load_state_dict(state)  # a third has none
     assert torch.initial_seed() == 5
 
 

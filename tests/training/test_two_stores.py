@@ -15,7 +15,7 @@ from subgrid.emulator import load_emulator
 from subgrid.emulator.flat import unflatten
 from subgrid.training import TrainConfig, fit, recipe
 from subgrid.training.batches import TorchBatches
-from subgrid.training.fit import _Reporter
+from subgrid.training.callbacks import Reporter
 from subgrid.training.recipes.standard import channel_weights
 
 SET = variable_set("speedy")
@@ -111,7 +111,7 @@ def test_a_cut_run_of_two_stores_goes_on_to_the_same_bits(tmp_path, train_config
     settings = {"epochs": 2, "batch_size": 256, "input_noise": 0.1}
     config = train_config(recipe_settings=settings, data2=str(second_store.path), checkpoint_every=3)
     whole = fit(config, tmp_path / "whole")
-    real = _Reporter.on_train_batch_end
+    real = Reporter.on_train_batch_end
 
     def dies(self, trainer, *args):
         real(self, trainer, *args)
@@ -119,7 +119,7 @@ def test_a_cut_run_of_two_stores_goes_on_to_the_same_bits(tmp_path, train_config
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Reporter, "on_train_batch_end", dies)
+        patch.setattr(Reporter, "on_train_batch_end", dies)
         with pytest.raises(Killed):
             fit(config, tmp_path / "cut")
     fit(config, tmp_path / "cut")

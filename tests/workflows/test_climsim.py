@@ -39,7 +39,7 @@ def store(request, files):
 @pytest.fixture(scope="module")
 def run(store, tmp_path_factory):
     run = tmp_path_factory.mktemp("run") / "run"
-    emulator = EmulatorConfig.for_variables(variable_set(store.own_set()))
+    emulator = EmulatorConfig.from_dict(variable_set(store.own_set()).emulator)
     config = TrainConfig(
         data=str(store.path),
         variables=store.own_set(),

@@ -156,6 +156,7 @@ def test_expanded_inputs_train_and_couple(demo: Path, tmp_path: Path):
     assert couple(coupled, tmp_path / "coupled").metrics["finite"]
 
 
+@pytest.mark.slow
 def test_a_blend_couples_as_one_emulator(demo: Path, tmp_path: Path):
     run = load_emulator(demo / "run")
     weights = np.stack([np.full(run.network.shape.flat_out, w) for w in (1.5, -0.5)])
@@ -201,6 +202,7 @@ def test_wrong_requests_are_refused_before_compiling(demo: Path, tmp_path: Path)
         CoupleConfig(**good, days=0)
 
 
+@pytest.mark.slow
 def test_verbs_on_the_demo(demo: Path, tmp_path: Path):
     """Every verb once as a user types it."""
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}

@@ -18,7 +18,7 @@ from subgrid.workflows.sweep import Cell, SweepConfig
 @pytest.fixture
 def cells(tiny_store, monkeypatch):
     """Three cells of seconds, in this process."""
-    monkeypatch.setattr(matrix_module, "SweepConfig", lambda out: SweepConfig(out, launcher="debug"))
+    monkeypatch.setattr(matrix_module, "SweepConfig", lambda out, workers: SweepConfig(out, launcher="debug"))
     settings = {"recipe_settings": {"epochs": 1, "batch_size": 256}, "precision": "32-true", "architecture": "mlp"}
     made = []
     for cell in plan(tiny_store.path)[:2]:
@@ -77,6 +77,8 @@ def test_the_page_says_what_the_files_say(cells, tiny_store, tmp_path):
     assert "| mlp | " + " | ".join(f"{sure['rank_correlation'][k]:.4f}" for k in SURENESS) + " |" in page
     assert all(f"| {name} |" in page for name in sure["r2"])
     assert "3 of 3 runs" in page
+    assert f"| mlp | confidence | {sure['parameters']:,} | {sure['columns_per_second']:,} |" in page
+    assert 0 < sure["matmul_share"] < 1
 
 
 def test_no_scores_are_refused(tmp_path):

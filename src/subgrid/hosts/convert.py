@@ -244,7 +244,7 @@ def _average_pool(
     divisor_override: int | None = None,
 ) -> Any:
     if ceil_mode:
-        raise NotImplementedError("ceil_mode")
+        raise UnsupportedOperation("ceil_mode")
     total = _slide(x, 0.0, lax.add, kernel, stride, padding)
     if divisor_override or count_include_pad or not any(padding):
         return total / (divisor_override or math.prod(kernel))
@@ -260,7 +260,7 @@ def _max_pool(
     ceil_mode: bool = False,
 ) -> tuple[Any, None]:
     if ceil_mode or any(d != 1 for d in dilation):
-        raise NotImplementedError("ceil_mode or dilation")
+        raise UnsupportedOperation("ceil_mode or dilation")
     return _slide(x, -math.inf, lax.max, kernel, stride, padding), None
 
 

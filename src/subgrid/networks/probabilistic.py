@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from subgrid.base.errors import UsageError
 from subgrid.networks.base import Network, NetworkShape
 
 
-class ProbabilisticNetwork(Network):
+class ProbabilisticNetwork(Network, ABC):
     """A network whose ``forward`` is the mean of what it samples.
 
     Attributes:
@@ -32,21 +33,21 @@ class ProbabilisticNetwork(Network):
                 "distribution itself"
             )
 
+    @abstractmethod
     def losses(
         self, profiles: Tensor, scalars: Tensor, true_profiles: Tensor, true_scalars: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Elementwise losses (n, level, P) and (n, S), whose weighted mean is minimised."""
-        raise NotImplementedError
 
+    @abstractmethod
     @torch.jit.ignore
     def sample(self, profiles: Tensor, scalars: Tensor, members: int, generator: torch.Generator) -> list[Tensor]:
         """Independent draws for every column: (member, n, level, P) and (member, n, S)."""
-        raise NotImplementedError
 
+    @abstractmethod
     @torch.jit.ignore
     def member(self, profiles: Tensor, scalars: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """A draw that ``seed`` and the column itself decide, or one member: a deterministic network."""
-        raise NotImplementedError
 
 
 def column_noise(column: Tensor, size: int, seed: int) -> Tensor:

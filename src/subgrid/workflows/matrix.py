@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import platform
 import time
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from subgrid.base.files import make_folder, read_json
@@ -23,6 +25,7 @@ from subgrid.columns.store import ColumnStore, open_store
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.files import load_emulator
 from subgrid.emulator.flat import FlatEmulator
+from subgrid.networks.flops import count_flops
 from subgrid.training.fit import TrainConfig, decisive
 from subgrid.workflows.results_page import SURENESS, write_page
 from subgrid.workflows.sweep import Cell, SweepConfig, run_sweep
@@ -34,8 +37,10 @@ SEEDS = (7, 43, 1024)
 #: What a cell of about two minutes on two cores takes.
 RECIPE_SETTINGS = {"epochs": 2, "batch_size": 2048}
 FOLDER, PAGE = "results", "results.md"
-#: Columns of a call that is timed, and calls.
-COLUMNS, CALLS = 2048, 60
+#: Columns of a call that is timed, calls, and the side of the matrices whose product is timed beside each.
+COLUMNS, CALLS, SIDE = 2048, 60, 512
+#: Memory that a cell may take, bytes.
+CELL_BYTES = 4 * 2**30
 
 
 def plan(store: Path | str) -> list[Cell]:
@@ -79,8 +84,13 @@ def matrix(store: Path, out: Path, docs: Path | None, cells: list[Cell] | None =
             write_record(folder / f"{cell.name}.json", SCORES, cell_scores(cell, out / cell.name, held))
             write_page(folder, docs / PAGE, len(every))
 
-        run_sweep(SweepConfig(str(out)), missing, keep)
+        run_sweep(SweepConfig(str(out), workers=_side_by_side()), missing, keep)
     return write_page(folder, docs / PAGE, len(every))
+
+
+def _side_by_side() -> int:
+    """Cells at a time, as cores and memory allow: small networks gain nothing from a second thread."""
+    return max(1, min(os.cpu_count() or 1, psutil.virtual_memory().available // CELL_BYTES))
 
 
 def _settings(train: dict[str, Any]) -> dict[str, Any]:
@@ -116,8 +126,7 @@ def cell_scores(cell: Cell, run: Path, store: ColumnStore) -> dict[str, Any]:
         "ridge_r2": {name: _rounded(v["r2"]) for name, v in scores["models"]["ridge"].items()},
         "parameters": metrics["parameters"],
         "training_seconds": metrics["seconds"],
-        "columns_per_second": columns_per_second(emulator, store),
-        "threads": torch.get_num_threads(),
+        **speed(emulator, store),
         "rank_correlation": scores["confidence"] and scores["confidence"]["rank_correlation"],
         "machine": platform.machine(),
         "versions": versions(),
@@ -128,20 +137,34 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 6)
 
 
-def columns_per_second(emulator: Emulator, store: ColumnStore) -> int:
-    """Columns of the test split per second, raw SI in and out, in calls of 2,048; the fastest call counts.
+def speed(emulator: Emulator, store: ColumnStore) -> dict[str, float]:
+    """How fast an emulator is on one thread, raw SI in and out, in calls of 2,048 columns of the test split.
 
-    Others slow a call down on a shared machine, and nothing makes it faster than it is.
+    Returns:
+        ``columns_per_second``; ``matmul_share``: the network's operations (:func:`count_flops`) per second, as a share
+        of a matrix product's in the same minute. The fastest call counts, and the fastest product: others slow a call
+        down on a shared machine, and nothing makes it faster than it is.
     """
     split = store["test"]
     x = torch.from_numpy(np.resize(split.read_variables(emulator.variables.inputs, 0), (COLUMNS, _width(emulator))))
-    flat, seconds = FlatEmulator(emulator).eval(), []
-    with torch.inference_mode():
-        for _ in range(CALLS):
-            started = time.perf_counter()
-            flat(x)
-            seconds.append(time.perf_counter() - started)
-    return round(COLUMNS / min(seconds))
+    flat, square = FlatEmulator(emulator).eval(), torch.randn(SIDE, SIDE)
+    work = {"call": lambda: flat(x), "product": lambda: square @ square}
+    walls: dict[str, list[float]] = {name: [] for name in work}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            for _ in range(CALLS):
+                for name, one in work.items():
+                    started = time.perf_counter()
+                    one()
+                    walls[name].append(time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(threads)
+    found = COLUMNS / min(walls["call"])
+    peak = 2.0 * SIDE**3 / min(walls["product"])
+    flops = count_flops(emulator.network, emulator.network.shape)
+    return {"columns_per_second": round(found), "matmul_share": round(found * flops / peak, 4)}
 
 
 def _width(emulator: Emulator) -> int:

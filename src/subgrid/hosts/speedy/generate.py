@@ -149,8 +149,8 @@ class Generator:
         wanted = json.loads(json.dumps(provenance(host=self.host, generate=self.config)))
         # A setting that the store's own generation did not have yet had its default.
         defaults = {"host": asdict(SpeedyConfig()), "generate": asdict(GenerateConfig())}
-        held = {name: {**default, **store.spec.provenance.get(name, {})} for name, default in defaults.items()}
-        changed = [name for name in held if held[name] != wanted[name]]
+        held = {name: store.spec.provenance.get(name) for name in defaults}
+        changed = [name for name, one in held.items() if not one or {**defaults[name], **one} != wanted[name]]
         if changed:
             raise SubgridError(
                 f"{self.path} exists already, made with other settings ({', '.join(changed)}); remove it or choose "
