@@ -67,15 +67,15 @@ class TestCondense:
     def test_conserves_enthalpy_and_water(self, features, supersaturated, column_grid):
         *columns, _ = supersaturated
         p_in, s_in, p_out, s_out = (c.double() for c in columns)
-        p, s, rain = Condense(features, SET, EmulatorConfig())(p_in, s_in, p_out, s_out)
+        p, s, condensed = Condense(features, SET, EmulatorConfig())(p_in, s_in, p_out, s_out)
         heating, moistening = (p - p_out)[:, :, 0], (p - p_out)[:, :, 1]
         scale = (C.Lv * moistening).abs().max()
         assert (C.cp * heating + C.Lv * moistening).abs().max() < 1e-12 * scale
         falling = (s - s_out)[:, STRATIFORM]
         drying = -(mass_of(columns[1], column_grid) * moistening).sum(1)
         torch.testing.assert_close(falling, drying, rtol=1e-9, atol=0)
-        torch.testing.assert_close(rain, drying, rtol=1e-9, atol=0)
-        assert (rain > 0).all()
+        torch.testing.assert_close(condensed.sum(1), drying, rtol=1e-9, atol=0)
+        assert (condensed.sum(1) > 0).all() and not condensed[:, 1::2].any()
 
     def test_takes_the_excess_over_the_time_scale(self, features, supersaturated):
         *columns, saturated = supersaturated
@@ -133,9 +133,9 @@ class TestPositiveWater:
         p_in, s_in, p_out, s_out = columns
         p_out[:, :, 1] = -1e-3
         p, _, added = PositiveWater(features, SET, DT)(p_in, s_in, p_out, s_out)
-        wanted = (mass_of(s_in, column_grid) * (p - p_out)[:, :, 1].double()).sum(1)
+        wanted = mass_of(s_in, column_grid) * (p - p_out)[:, :, 1].double()
         torch.testing.assert_close(added.double(), wanted, rtol=1e-5, atol=0)
-        assert (added > 0).all()
+        assert (added.sum(1) > 0).all()
 
     def test_bounds_cloud_liquid_and_ice_of_a_set_that_has_them(self, climsim_store):
         store = climsim_store("v2")
@@ -152,7 +152,7 @@ class TestPositiveWater:
             torch.testing.assert_close(p[:, :, k], torch.full((3, 6), -value / 1200.0), rtol=1e-6, atol=0)
         assert (p[:, :, [0, 4, 5]] == -1.0).all()
         mass = s_in[:, :1].double() * torch.tensor(np.diff(grid.hybi)) / variables.physics.gravity
-        wanted = (mass[:, :, None] * (p - p_out)[:, :, 1:4].double()).sum((1, 2))
+        wanted = (mass[:, :, None] * (p - p_out)[:, :, 1:4].double()).sum(2)
         torch.testing.assert_close(added.double(), wanted, rtol=1e-5, atol=0)
 
 
@@ -286,7 +286,7 @@ class TestEnergy:
     def test_acts_last_and_keeps_water_closed(self, make_emulator, kind, columns, column_grid):
         emulator = make_emulator(energy=kind, water=kind)
         closing = [f"water_by_{kind}", "positive_water", "water_by_fluxes", f"energy_by_{kind}"]
-        assert emulator.counters[2:] == closing
+        assert [c.name for c in emulator.counters[2:]] == closing
         p_in, s_in, p_out, s_out = columns
         acted = []
         for constraint in emulator.constraints:
@@ -329,7 +329,10 @@ def test_a_set_without_a_term_of_a_budget_is_refused_by_name(column_grid, how, n
 
 
 def test_constraints_act_in_order_and_name_their_counters(make_emulator):
-    assert make_emulator(water="projection", condense=True).counters == [
+    def named(**settings):
+        return [c.name for c in make_emulator(**settings).counters]
+
+    assert named(water="projection", condense=True) == [
         "inputs_clipped",
         "outputs_clipped",
         "water_by_projection",
@@ -337,9 +340,9 @@ def test_constraints_act_in_order_and_name_their_counters(make_emulator):
         "positive_water",
         "water_by_fluxes",
     ]
-    assert make_emulator(water="precipitation", condense=True).counters[2:] == [
+    assert named(water="precipitation", condense=True)[2:] == [
         "condensed_water",
         "positive_water",
         "water_by_precipitation",
     ]
-    assert make_emulator(condense=False, positive_water=False).counters == ["inputs_clipped", "outputs_clipped"]
+    assert named(condense=False, positive_water=False) == ["inputs_clipped", "outputs_clipped"]

@@ -10,7 +10,7 @@ from subgrid.columns.variables import channel_labels, offsets
 from subgrid.deployment.torchscript import script
 from subgrid.emulator import FlatEmulator
 from subgrid.emulator.emulator import network_shape
-from subgrid.emulator.flat import unflatten
+from subgrid.emulator.flat import MonitoredEmulator, unflatten
 
 CASES = {
     "default": {},
@@ -42,7 +42,7 @@ def test_sizes_and_names_of_what_comes_out(emulator, columns):
         y, diagnostics = flat(columns)
     assert columns.shape == (384, flat.n_in)
     assert y.shape == (384, flat.n_out) == (384, 44)
-    assert diagnostics.shape == (384, len(emulator.counters))
+    assert diagnostics.shape == (384, sum(c.width for c in emulator.counters))
     assert y.dtype == diagnostics.dtype == torch.float32
     assert torch.isfinite(y).all() and (diagnostics >= 0).all()
     assert emulator.network.shape == network_shape(emulator.variables, emulator.grid, emulator.config)
@@ -116,6 +116,13 @@ def test_untouched_outputs_come_out_as_their_constant(emulator, columns):
     assert (dq == 0).all() if not emulator.config.condense else (dq <= 0).all()
 
 
+def parts(emulator, x):
+    """Distances to the training range of each input that is watched."""
+    with torch.inference_mode():
+        _, _, distances = MonitoredEmulator(emulator)(x)
+    return torch.split(distances, [w.width for w in emulator.watched], dim=1)
+
+
 def test_inputs_outside_the_range_are_counted_and_kept_within(make_emulator, tiny_store):
     emulator = make_emulator(clip_margin=0.0)
     x = torch.from_numpy(tiny_store["train"].read_variables(emulator.variables.inputs, 0)[:3].copy())
@@ -128,10 +135,18 @@ def test_inputs_outside_the_range_are_counted_and_kept_within(make_emulator, tin
     with torch.inference_mode():
         out = emulator(p, s, x[:, :0])
         encoded = emulator.encode(p, s)
+    inverse = emulator.inputs.scalar_inverse[5]
     live = int((emulator.inputs.profile_std > 0).sum() + (emulator.inputs.scalar_std > 0).sum())
     assert 45 < live < 5 * 8 + 13  # snow cover is constant
     np.testing.assert_allclose(out[3][:, 0].numpy(), [0.0, 2.0 / live, 2.0 / live])
-    assert emulator.counters[0] == "inputs_clipped"
+    assert emulator.counters[0].name == "inputs_clipped"
+    # the monitor tells by how many spreads, variable by variable and level by level
+    distances = dict(zip([w.name for w in emulator.watched], parts(emulator, x), strict=True))
+    far = (emulator.inputs.scalar_high[5] - (x[1, place["albedo"]] - emulator.inputs.scalar_mean[5]) * inverse).abs()
+    torch.testing.assert_close(distances["albedo"][1], far)
+    assert (
+        distances["u_wind"][1, 2] > 10 and not distances["u_wind"][:, :2].any() and not distances["temperature"].any()
+    )
     assert encoded[1][1, 5] == encoded[1][2, 5] == emulator.inputs.scalar_high[5]
     assert encoded[0][1, 2, 2] == encoded[0][2, 2, 2] == emulator.inputs.profile_low[2, 2]
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from subgrid.base.errors import UsageError
-from subgrid.columns import Variable, VariableSet, variable_set
-from subgrid.emulator import build_emulator
-from subgrid.hosts.base import check_fits, host, host_names
+from subgrid.columns import VariableSet, variable_set
+from subgrid.emulator import EmulatorConfig, build_emulator
+from subgrid.hosts.base import check_fits, fitting_sets, host, host_names
+from subgrid.hosts.speedy.processes import GROUPS, PROCESSES
 from subgrid.physics.vertical import VerticalGrid
 
 
@@ -22,6 +23,8 @@ class FakeHost:
     variables: VariableSet
     time_step: float = 2400.0
     name: str = "fake"
+    processes: Any = field(default_factory=lambda: dict(PROCESSES))
+    groups: Any = field(default_factory=lambda: GROUPS)
 
 
 @pytest.fixture
@@ -66,9 +69,7 @@ def test_inputs_that_the_host_does_not_supply_are_named(fake, make_emulator):
 
 
 def test_outputs_that_the_host_needs_are_named(fake, tiny_emulator):
-    held = variable_set("speedy")
-    more = (*held.targets, Variable("snowfall", "scalar", "kg/m2/s"))
-    fake.variables = VariableSet("more", held.inputs, more)
+    fake.processes["surface"] = (*PROCESSES["surface"], "snowfall")
     with pytest.raises(UsageError, match="does not predict snowfall; sets that fit"):
         check_fits(tiny_emulator, fake)
 
@@ -76,30 +77,45 @@ def test_outputs_that_the_host_needs_are_named(fake, tiny_emulator):
 def test_both_are_named_at_once(fake, tiny_emulator):
     held = variable_set("speedy")
     fewer = tuple(v for v in held.inputs if v.name != "albedo")
-    fake.variables = VariableSet("odd", fewer, (*held.targets, Variable("snowfall", "scalar", "kg/m2/s")))
+    fake.variables = VariableSet("odd", fewer, held.targets)
+    fake.processes["surface"] = (*PROCESSES["surface"], "snowfall")
     with pytest.raises(UsageError, match="reads albedo, which the host does not supply and does not predict snowfall"):
         check_fits(tiny_emulator, fake)
 
 
+ALL = frozenset(PROCESSES)
+
+
 @pytest.mark.parametrize(
-    ("variables", "keep", "fits"),
+    ("variables", "replaced"),
     [
-        ("speedy", "none", True),
-        ("speedy", "surface", True),
-        ("speedy_keep_diffusion", "diffusion", True),
-        ("speedy", "diffusion", False),
-        ("speedy_keep_diffusion", "none", False),
-        ("speedy_keep_diffusion", "surface", False),
+        ("speedy", ALL),
+        ("speedy_expanded", ALL),
+        ("speedy_keep_diffusion", ALL - {"diffusion"}),
+        ("speedy_convection_condensation", {"convection", "condensation"}),
+        ("speedy_radiation", {"shortwave", "longwave"}),
+        ("speedy_surface", {"surface"}),
+        ("speedy_diffusion", {"diffusion"}),
     ],
 )
-def test_no_process_is_computed_twice_or_never(fake, column_grid, variables, keep, fits):
-    emulator = build_emulator("mlp", variable_set(variables), column_grid.vertical, fake.time_step)
-    if fits:
-        check_fits(emulator, fake, keep)
-        return
-    left = "diffusion" if variables != "speedy" else "nothing"
-    with pytest.raises(UsageError, match=f"'{variables}' leaves {left} to the host, couple.keep={keep} keeps"):
-        check_fits(emulator, fake, keep)
+def test_an_emulator_replaces_what_its_targets_stand_for(fake, column_grid, variables, replaced):
+    chosen = variable_set(variables)
+    settings = EmulatorConfig.from_dict(chosen.emulator)
+    emulator = build_emulator("mlp", chosen, column_grid.vertical, fake.time_step, settings)
+    assert check_fits(emulator, fake) == replaced
+    assert variables in fitting_sets(fake, frozenset(replaced))
+    for word in ("all", "radiation", "convection_condensation"):
+        means = {"all": ALL, "radiation": {"shortwave", "longwave"}}.get(word, {"convection", "condensation"})
+        if means == replaced:
+            assert check_fits(emulator, fake, word) == replaced
+        else:
+            with pytest.raises(UsageError, match=f"couple.replace={word} means .*leave couple.replace out"):
+                check_fits(emulator, fake, word)
+
+
+def test_an_unknown_process_is_refused(fake, tiny_emulator):
+    with pytest.raises(UsageError, match=r"unknown couple\.replace 'convektion'; did you mean convection"):
+        check_fits(tiny_emulator, fake, "convektion")
 
 
 def test_an_unknown_host_gives_the_nearest():

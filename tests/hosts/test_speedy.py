@@ -15,14 +15,15 @@ from jcm.physics_interface import verify_state
 
 from subgrid.base.arrays import read_arrays, write_arrays
 from subgrid.base.errors import SubgridError, UsageError
-from subgrid.columns import open_store, variable_set
+from subgrid.columns import open_store
 from subgrid.columns.store import ColumnStore
 from subgrid.hosts.climate import ClimateWriter, open_climate
 from subgrid.hosts.speedy import generate as generation
 from subgrid.hosts.speedy import perturb as perturbation
 from subgrid.hosts.speedy.generate import Calendar, Generator, column_probability
 from subgrid.hosts.speedy.host import Speedy
-from subgrid.hosts.speedy.model import PROGNOSTIC, TERM_GROUPS, Result, SpeedyModel, term_variables
+from subgrid.hosts.speedy.model import TERM_GROUPS, Result, Situation, SpeedyModel
+from subgrid.hosts.speedy.processes import PROGNOSTIC
 from subgrid.hosts.speedy.settings import GenerateConfig, SpeedyConfig
 
 SAMPLING = GenerateConfig(
@@ -50,8 +51,8 @@ def test_physics_has_no_memory_and_runs_shortwave_at_every_step(model, spun_up):
     from jcm.date import DateData
 
     forcing = model.forcing.select(DateData(spun_up.time, spun_up.step, model.dt))
-    columns = model.boundary(state, forcing)
-    once, again = (model.own_physics(columns, state, forcing) for _ in range(2))
+    at = Situation(model.boundary(state, forcing), state, forcing, spun_up.step)
+    once, again = (model.own_physics(at) for _ in range(2))
     for name in PROGNOSTIC:
         np.testing.assert_array_equal(once.tendencies[name], again.tendencies[name])
     advance = model.program()
@@ -88,24 +89,6 @@ def test_terms_add_up_to_the_total(model, spun_up):
         total = np.asarray(carry.columns[f"{name}_tendency"])
         parts = sum(np.asarray(carry.columns[f"{name}_tendency_{group}"]) for group in TERM_GROUPS)
         np.testing.assert_allclose(parts, total, rtol=0, atol=1e-5 * np.abs(total).max())
-
-
-def test_the_hosts_own_diffusion_beside_another_physics_is_the_term_that_it_records(model, spun_up):
-    stirred = model.program()(spun_up, 400, True)  # the isothermal start is too stable to mix
-    own = model.program()(stirred, 1, True).columns
-
-    def nothing(columns, state, forcing):
-        zero, zeros = jnp.zeros_like(columns["albedo"]), jnp.zeros_like(columns["temperature"])
-        fluxes = {v.name: zero for v in variable_set("speedy").targets if v.kind == "scalar"}
-        recorded = {v.name: zeros for v in term_variables()}
-        return Result(dict.fromkeys(PROGNOSTIC, zeros), {**fluxes, **recorded}, {})
-
-    beside = model.program(model.with_own_diffusion(nothing))(stirred, 1, True).columns
-    for name in ("temperature", "specific_humidity"):
-        term = np.asarray(own[f"{name}_tendency_diffusion"])
-        assert np.abs(term).max() > 0
-        found = np.asarray(beside[f"{name}_tendency"])
-        np.testing.assert_allclose(found, term, rtol=0, atol=1e-5 * np.abs(term).max())
 
 
 def test_perturbed_columns_of_no_amplitude_are_the_columns_themselves(model, spun_up, monkeypatch):
@@ -258,9 +241,9 @@ def test_departure_is_named_and_the_last_good_state_kept(store, tmp_path, monkey
     restart = sorted((store.path / "restarts").glob("*"))[0]
     heated = 1000
 
-    def blazing(columns, state, forcing):
-        nothing = host.null_physics(columns, state, forcing)
-        heat = jnp.zeros_like(columns["temperature"]).at[5, heated].set(0.05)
+    def blazing(at):
+        nothing = host.null_physics(at)
+        heat = jnp.zeros_like(at.columns["temperature"]).at[5, heated].set(0.05)
         return Result({**nothing.tendencies, "temperature": heat}, nothing.fluxes, {})
 
     carry = host.start(restart)
@@ -271,23 +254,6 @@ def test_departure_is_named_and_the_last_good_state_kept(store, tmp_path, monkey
     assert abs(found["latitude"] - host.grid.latitude[heated]) < 12
     good = np.asarray(host.model.model.dycore.to_physics_state(bad.last_good).temperature)
     assert np.isfinite(good).all() and good.max() < 350.0
-
-
-def test_own_surface_fluxes_take_the_place_of_emulated_ones(store):
-    """With the own physics in the role of the emulator, keeping the own surface changes little.
-
-    Not nothing: SPEEDY reflects its visible band alone, so the downward shortwave from net and albedo is too high.
-    """
-    host = Speedy()
-    model = host.model
-    carry = host.start(sorted((store.path / "restarts").glob("*"))[0])
-    plain = model.program()(carry, 1, True)
-    kept = model.program(model.with_own_surface(model.own_physics))(carry, 1, True)
-    for name in ("evaporation", "sensible_heat_flux", "surface_stress_u"):
-        spread = float(jnp.std(plain.columns[name]))
-        assert float(jnp.abs(kept.columns[name] - plain.columns[name]).max()) < 0.1 * spread
-    change = jnp.abs(kept.columns["temperature_tendency"] - plain.columns["temperature_tendency"]).max()
-    assert float(change) < 0.1 * float(jnp.std(plain.columns["temperature_tendency"][-1]))
 
 
 def test_calendar_alternates_months_with_gaps():

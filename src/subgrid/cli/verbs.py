@@ -10,6 +10,7 @@ from typing import Any
 from subgrid.base.errors import UsageError, unknown_name
 from subgrid.cli.compose import build, combinations, compose
 from subgrid.emulator.config import EmulatorConfig
+from subgrid.hosts.driving import Drive
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,17 @@ class EvaluateWords:
 
 
 @dataclass(frozen=True)
-class CoupleWords:
-    """``subgrid couple``; an empty ``data`` is the store of the training run, an empty ``out`` RUN/coupled."""
+class CoupleWords(Drive):
+    """``subgrid couple``, beside the words of :class:`Drive`.
+
+    An empty ``data`` is the store of the training run, an empty ``out`` RUN/coupled.
+    """
 
     data: str = ""
     out: str = ""
     start: str = ""
     days: int = 30
-    bridge: str = "auto"
-    keep: str = "none"
+    replace: str = "auto"
     timings: bool = True
     emulator: str = "as_trained"
     variables: str = ""

@@ -301,7 +301,7 @@ def variable_set(name: str) -> VariableSet:
     """The variable set called ``name``.
 
     A set's YAML may say ``extends: other``: the other's variables come first within each kind. One that is given again
-    with ``sum_of`` takes the other's place; given again without, it is refused.
+    with ``sum_of`` takes the other's place; given again without, it is refused. ``inputs: other`` are those of another.
 
     Raises:
         UsageError: no such set (with the nearest names).
@@ -324,7 +324,9 @@ def _read_set(name: str, extending: tuple[str, ...]) -> VariableSet:
     try:
         content = yaml.load(file.read_text(), _Loader)  # noqa: S506 (a SafeLoader)
         known = catalogue(str(content["catalogue"])) if "catalogue" in content else Catalogue()
-        inputs, targets = _parse(content.get("inputs"), known), _parse(content.get("targets"), known)
+        given, targets = content.get("inputs"), _parse(content.get("targets"), known)
+        shared = _read_set(given, (*extending, name)).inputs if isinstance(given, str) else None
+        inputs = list(shared) if shared is not None else _parse(given, known)
         parent = content.get("extends")
         description = str(content.get("description", ""))
         published = known.names(content.get("published_inputs") or [])

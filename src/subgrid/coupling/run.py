@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from subgrid.base.errors import SubgridError, UsageError, unknown_name
+from subgrid.base.errors import SubgridError, UsageError
 from subgrid.base.files import make_folder, only_writer, read_json, remove_leftovers, write_json
 from subgrid.base.formats import COUPLED, read_record, write_record
 from subgrid.base.logs import log_file
@@ -24,8 +24,10 @@ from subgrid.coupling.compare import compare, verdict
 from subgrid.coupling.timing import step_times
 from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.files import load
-from subgrid.hosts.base import BRIDGES, KEEPS, Host, check_fits, host_of
+from subgrid.hosts.base import AS_TRAINED, Host, check_fits, host_of
 from subgrid.hosts.climate import open_climate
+from subgrid.hosts.driving import Drive
+from subgrid.scores.climate import area_mean
 
 logger = logging.getLogger("subgrid")
 #: A global-mean temperature further than this from the control's counts as unstable, K.
@@ -34,17 +36,16 @@ PERIOD = 30
 
 
 @dataclass(frozen=True)
-class CoupleConfig:
-    """A coupled run.
+class CoupleConfig(Drive):
+    """A coupled run; how the emulator acts in it is :class:`Drive`'s.
 
     Args:
         emulator: run folder, emulator folder, or a published network's TorchScript file.
         data: the column store whose host, restarts and control are used.
         start: ISO date of a restart in the store; empty: the first test month.
         days: length.
-        bridge: ``auto``, ``jax`` or ``callback``.
-        keep: ``none``; ``surface``: the host computes its own surface fluxes from the emulator's radiation;
-            ``diffusion``: the host adds its own vertical diffusion to an emulator trained without it.
+        replace: processes of the host that the emulator is to replace: ``auto`` (those that it was trained for),
+            ``all``, or names joined by ``_``, such as ``convection_condensation``.
         timings: also measure what each part of a step costs.
         constraints: settings of the emulator to change for this run (bounds and constraints).
         variables: what a TorchScript file reads; empty for folders.
@@ -55,8 +56,7 @@ class CoupleConfig:
     data: str
     start: str = ""
     days: int = 30
-    bridge: str = "auto"
-    keep: str = "none"
+    replace: str = AS_TRAINED
     timings: bool = True
     constraints: dict[str, Any] = field(default_factory=dict)
     variables: str = ""
@@ -65,9 +65,12 @@ class CoupleConfig:
     def __post_init__(self) -> None:
         if self.days < 1:
             raise UsageError(f"couple.days={self.days} must be at least 1")
-        for name, valid in (("bridge", BRIDGES), ("keep", KEEPS)):
-            if getattr(self, name) not in valid:
-                raise unknown_name(f"couple.{name}", getattr(self, name), valid)
+        super().__post_init__()
+
+    @property
+    def drive(self) -> Drive:
+        """How the emulator acts."""
+        return Drive(**{f.name: getattr(self, f.name) for f in fields(Drive)})
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def couple(config: CoupleConfig, out: Path | str) -> CoupledRun:
             return CoupledRun(out, read_json(out / "metrics.json"))
         emulator = load(config.emulator, trust=config.trust, **_given(config, store), **config.constraints)
         driven = host_of(store)
-        check_fits(emulator, driven, config.keep)
+        check_fits(emulator, driven, config.replace)
         remove_leftovers(make_folder(out))
         write_record(out / "config.json", COUPLED, asdict(config))
         with log_file(out, "couple"):
@@ -145,13 +148,11 @@ def _run(
 ) -> CoupledRun:
     control = matched_control(store, driven, restart, config.days, out)
     watch = _DriftWatch(control, driven.grid)
-    result = driven.run(
-        emulator, restart, config.days, out, bridge=config.bridge, keep=config.keep, on_day=watch, title="couple"
-    )
-    metrics = _metrics(config, out, driven, control, result)
+    result = driven.run(emulator, restart, config.days, out, config.drive, on_day=watch, title="couple")
+    metrics = _metrics(config, out, driven, control, result, emulator)
     metrics["answer"] = emulator.answer
     if config.timings:
-        metrics["step_ms"] = step_times(driven, emulator, restart, config.bridge, config.keep)
+        metrics["step_ms"] = step_times(driven, emulator, restart, config.drive)
         metrics["simulated_years_per_day"] = _sypd(metrics["step_ms"]["coupled"] / 1e3, driven.time_step)
     write_json(out / "metrics.json", metrics)
     return CoupledRun(out, metrics)
@@ -198,7 +199,9 @@ class _DriftWatch:
         return f"global-mean temperature is {difference:+.1f} K from the control"
 
 
-def _metrics(config: CoupleConfig, out: Path, driven: Any, control: xr.Dataset, result: Any) -> dict[str, Any]:
+def _metrics(
+    config: CoupleConfig, out: Path, driven: Any, control: xr.Dataset, result: Any, emulator: ColumnEmulator
+) -> dict[str, Any]:
     run = open_climate(out / "daily").isel(time=slice(0, result.days))
     metrics: dict[str, Any] = {
         "days": result.days,
@@ -224,7 +227,10 @@ def _metrics(config: CoupleConfig, out: Path, driven: Any, control: xr.Dataset, 
         for first in range(0, result.days, PERIOD)
         if result.days - first >= PERIOD // 2 or first == 0
     ]
-    metrics["counters"] = {name: float(run[name].mean()) for name in result.counters}
+    metrics["counters"] = {
+        counter.name: float(area_mean(run[counter.name].mean("time").values, driven.grid.area))
+        for counter in emulator.counters
+    }
     for name in ("energy_residual", "water_residual"):
         both = comparison[f"budget_{name}"].mean("time").values
         metrics[f"{name}_W_m2"] = {"emulator": float(both[0]), "control": float(both[1])}

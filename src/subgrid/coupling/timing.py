@@ -10,6 +10,7 @@ import torch
 
 from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.flat import FlatEmulator
+from subgrid.hosts.driving import Drive
 
 REPEATS = 20
 
@@ -26,7 +27,7 @@ def network_alone(emulator: ColumnEmulator, sample: Any) -> float:
     return min(walls)
 
 
-def step_times(host: Any, emulator: ColumnEmulator, restart: Path, bridge: str, keep: str = "none") -> dict[str, float]:
+def step_times(host: Any, emulator: ColumnEmulator, restart: Path, drive: Drive) -> dict[str, float]:
     """Milliseconds per step: own physics, dynamics only, null callback, coupled, and the emulator alone in torch.
 
     ``callback`` is what crossing to torch and back costs; ``coupling`` what the coupled step costs beyond dynamics
@@ -34,13 +35,13 @@ def step_times(host: Any, emulator: ColumnEmulator, restart: Path, bridge: str, 
     """
     carry = host.start(restart)
     sample = host.flat_columns(carry, emulator)
-    physics, _ = host.emulator_physics(emulator, sample, bridge, keep)
-    counters = tuple(emulator.counters)
+    physics, _ = host.emulator_physics(emulator, sample, drive)
+    written = {"diagnostics": host.diagnostics(emulator, drive)}
     parts = {
         "own_physics": host.time_steps(None, restart),
         "dynamics": host.time_steps(host.null_physics, restart),
-        "null_callback": host.time_steps(host.null_callback_physics(emulator), restart, counters=counters),
-        "coupled": host.time_steps(physics, restart, counters=counters),
+        "null_callback": host.time_steps(host.null_callback_physics(emulator), restart, **written),
+        "coupled": host.time_steps(physics, restart, **written),
         "network": network_alone(emulator, sample),
     }
     parts["callback"] = parts["null_callback"] - parts["dynamics"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,6 +12,26 @@ from subgrid.base.errors import SubgridError
 from subgrid.columns.variables import VariableSet
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.physics.vertical import VerticalGrid
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Something that an emulator counts in every column.
+
+    Args:
+        name: of it.
+        units: of it.
+        levels: it is counted level by level on so many; 0: once for the column.
+    """
+
+    name: str
+    units: str = "1"
+    levels: int = 0
+
+    @property
+    def width(self) -> int:
+        """Numbers that it takes among the diagnostics."""
+        return max(self.levels, 1)
 
 
 class ColumnEmulator(nn.Module, ABC):
@@ -58,9 +79,24 @@ class ColumnEmulator(nn.Module, ABC):
         return "the network's output"
 
     @property
-    def counters(self) -> list[str]:
-        """Names of the columns of the diagnostics."""
+    def counters(self) -> list[Counter]:
+        """What the diagnostics hold, one after the other."""
         return []
+
+    @property
+    def watched(self) -> list[Counter]:
+        """Inputs whose distance to the training range :meth:`monitored` tells, one after the other."""
+        return []
+
+    def monitored(
+        self, profile_values: Tensor, scalar_values: Tensor, memory: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """As :meth:`forward`, and the distance of each of :attr:`watched` to its training range, (n, numbers).
+
+        Distances are in spreads of the training columns, 0 within their range.
+        """
+        found = self.forward(profile_values, scalar_values, memory)
+        return (*found, profile_values.new_zeros(profile_values.shape[0], 0))
 
     @property
     def memory_size(self) -> int:
@@ -71,4 +107,4 @@ class ColumnEmulator(nn.Module, ABC):
     def forward(
         self, profile_values: Tensor, scalar_values: Tensor, memory: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Raw SI columns -> raw SI tendencies and fluxes, memory, diagnostics (n, counter)."""
+        """Raw SI columns -> raw SI tendencies and fluxes, memory, diagnostics (n, numbers)."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from subgrid.base.errors import SubgridError, UsageError
-from subgrid.emulator.base import ColumnEmulator
+from subgrid.emulator.base import ColumnEmulator, Counter
 from subgrid.emulator.emulator import Emulator
 from subgrid.emulator.flat import unflatten
 
@@ -49,8 +49,8 @@ class BlendedEmulator(ColumnEmulator):
         self.register_buffer("scalar_weight", scalars.contiguous())
 
     @property
-    def counters(self) -> list[str]:
-        """Names of the columns of the diagnostics."""
+    def counters(self) -> list[Counter]:
+        """What the diagnostics hold, one after the other."""
         return self._first.counters
 
     @property
@@ -59,22 +59,37 @@ class BlendedEmulator(ColumnEmulator):
         return f"weighted sum of {len(self.members)} emulators"
 
     @property
+    def _members(self) -> list[Emulator]:
+        return cast(list[Emulator], list(self.members))
+
+    @property
     def _first(self) -> Emulator:
-        return cast(Emulator, self.members[0])
+        return self._members[0]
+
+    @property
+    def watched(self) -> list[Counter]:
+        """The features that the first member reads."""
+        return self._first.watched
 
     def forward(
         self, profile_values: Tensor, scalar_values: Tensor, memory: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Raw SI columns -> raw SI tendencies and fluxes, memory, diagnostics."""
-        found = [member(profile_values, scalar_values, memory) for member in self.members]
+        p, s, memory, diagnostics, _ = self.monitored(profile_values, scalar_values, memory)
+        return p, s, memory, diagnostics
+
+    def monitored(
+        self, profile_values: Tensor, scalar_values: Tensor, memory: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """As :meth:`forward`, and how far each input of the first member lies beyond its training range."""
+        found = [member.monitored(profile_values, scalar_values, memory) for member in self._members]
         p = (torch.stack([one[0] for one in found]) * cast(Tensor, self.profile_weight)[:, None]).sum(0)
         s = (torch.stack([one[1] for one in found]) * cast(Tensor, self.scalar_weight)[:, None]).sum(0)
-        outside = torch.stack([one[3][:, :2] for one in found]).mean(0)
-        counted = [outside[:, 0], outside[:, 1]]
+        counted = [torch.stack([one[3][:, :2] for one in found]).mean(0)]
         for constraint in self._first.constraints:
             p, s, count = constraint(profile_values, scalar_values, p, s)
-            counted.append(count)
-        return p, s, memory, torch.stack(counted, dim=1)
+            counted.append(count.reshape(count.shape[0], -1))
+        return p, s, memory, torch.cat(counted, dim=1), found[0][4]
 
 
 def _require_alike(members: Sequence[Emulator]) -> None:

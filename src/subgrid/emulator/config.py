@@ -43,6 +43,11 @@ class EmulatorConfig:
         energy: ``none``; ``projection`` (of heating, radiation and sensible heat) or ``level`` (of heating on one
             level), so that the column's energy closes as the host's does.
         positive_water: bound the loss of humidity, cloud liquid and cloud ice by what a layer holds.
+        night: no fluxes of sunlight where there is no insolation.
+        tropopause: no tendencies of water above the level, higher than 400 hPa, from which potential temperature rises
+            by more than this, K/km (10 in climsim-online); 0: no such rule.
+        top: no tendencies of waters and winds on so many levels from the top.
+        limit_heating, limit_moistening, limit_acceleration: most of a tendency, K/day, g/kg/day, m/s/day; 0: no limit.
         normalization: ``computed`` (the training columns' float64 statistics), ``pooled`` (inputs with one mean and
             spread for all levels of a profile, waters and gases as logarithms) or ``official`` (ClimSim's published
             files; needs ``inputs=raw``; with ``representation=multi`` those of its Kaggle edition, of raw inputs).
@@ -74,6 +79,12 @@ class EmulatorConfig:
     water: str = "none"
     energy: str = "none"
     positive_water: bool = True
+    night: bool = False
+    tropopause: float = 0.0
+    top: int = 0
+    limit_heating: float = 0.0
+    limit_moistening: float = 0.0
+    limit_acceleration: float = 0.0
     normalization: str = "computed"
     normalization_folder: str = ""
     normalization_inputs: str = ""
@@ -111,7 +122,9 @@ class EmulatorConfig:
         if not isinstance(self.mask, (list, tuple)) or not all(isinstance(word, str) for word in self.mask):
             raise UsageError(f"emulator.mask={self.mask} must be a list, such as [ptend_u:12,ptend_v:12]")
         object.__setattr__(self, "mask", tuple(self.mask))  # a list from JSON or the command line
-        for name, least in (("prune_inputs", 0), ("prune_outputs", 0), ("member", -1)):
+        least_of = {"prune_inputs": 0, "prune_outputs": 0, "member": -1, "top": 0, "tropopause": 0}
+        least_of |= dict.fromkeys(("limit_heating", "limit_moistening", "limit_acceleration"), 0)
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise UsageError(f"emulator.{name}={getattr(self, name)} must be at least {least}")
         if self.paper_compatible and self.representation != "multi":

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.columns.variables import VariableSet, profiles, scalars
-from subgrid.emulator.base import ColumnEmulator
+from subgrid.emulator.base import ColumnEmulator, Counter
 from subgrid.emulator.config import EmulatorConfig
-from subgrid.emulator.constraints import build_constraints
+from subgrid.emulator.constraints import Constraint, build_constraints
 from subgrid.emulator.features import InputFeatures
+from subgrid.emulator.flat import flatten
 from subgrid.emulator.inputs import build_inputs
 from subgrid.emulator.masks import CONSTANT, apply_mask, parsed
 from subgrid.emulator.representations import build_representations, represented
@@ -26,7 +27,7 @@ class Emulator(ColumnEmulator):
 
     ``forward(profiles, scalars, memory)`` is encode -> network -> decode -> constrain. Level 0 is the top.
     All shapes carry n columns: profiles (n, level, P), scalars (n, S), memory (n, M) with M = 0 for networks
-    without memory. It returns profiles, scalars, the new memory and diagnostics (n, counter), named by
+    without memory. It returns profiles, scalars, the new memory and diagnostics (n, numbers), described by
     ``counters``: the share of inputs and outputs beyond the training range and what each constraint did.
 
     Args:
@@ -60,22 +61,34 @@ class Emulator(ColumnEmulator):
         self.constraints = nn.ModuleList(build_constraints(config, variables, self.features, self.outputs, time_step))
 
     @property
-    def counters(self) -> list[str]:
-        """Names of the columns of the diagnostics."""
-        return ["inputs_clipped", "outputs_clipped", *(str(c.counter) for c in self.constraints)]
+    def counters(self) -> list[Counter]:
+        """What the diagnostics hold, one after the other."""
+        constraints = cast(list[Constraint], list(self.constraints))
+        return [Counter("inputs_clipped"), Counter("outputs_clipped"), *(c.counted for c in constraints)]
+
+    @property
+    def watched(self) -> list[Counter]:
+        """The features that the network reads: profiles, then scalars."""
+        profile_names, levels = self.features.names, self.network.shape.levels
+        return [
+            *(Counter(name, "training spreads", levels) for name in profile_names),
+            *(Counter(name, "training spreads") for name in self.features.scalar_names),
+        ]
 
     def encode(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor]:
         """Raw SI -> normalised network inputs (within the training range if ``clip_inputs``)."""
-        p, s, _ = self._encode(profile_values, scalar_values)
+        p, s, _, _ = self._encode(profile_values, scalar_values)
         return p, s
 
-    def _encode(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _encode(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Network inputs, the share of them beyond the training range, and how far the bounds moved each, flat."""
         p, s = self.features(profile_values, scalar_values)
         p, s = self.inputs(p, s)
         clipped_p, clipped_s, outside = self.inputs.clip(p, s, self.config.clip_margin)
+        distance = flatten((p - clipped_p).abs(), (s - clipped_s).abs())
         if self.config.clip_inputs:
             p, s = clipped_p, clipped_s
-        return self.representations(p), s, outside
+        return self.representations(p), s, outside, distance
 
     def mask_outputs(self) -> None:
         """Make the outputs that ``config.mask`` names constant; once transforms are filled or weights are loaded."""
@@ -143,14 +156,21 @@ class Emulator(ColumnEmulator):
         self, profile_values: Tensor, scalar_values: Tensor, memory: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Raw SI columns -> raw SI tendencies and fluxes, memory, diagnostics."""
-        p, s, inputs_outside = self._encode(profile_values, scalar_values)
+        p, s, memory, diagnostics, _ = self.monitored(profile_values, scalar_values, memory)
+        return p, s, memory, diagnostics
+
+    def monitored(
+        self, profile_values: Tensor, scalar_values: Tensor, memory: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """As :meth:`forward`, and how far each input lies beyond its training range, widened by ``clip_margin``."""
+        p, s, inputs_outside, distance = self._encode(profile_values, scalar_values)
         p, s = self.predict(p, s)
         p, s, outputs_outside = self.decode(p, s)
-        counted = [inputs_outside, outputs_outside]
+        counted = [inputs_outside.unsqueeze(1), outputs_outside.unsqueeze(1)]
         for constraint in self.constraints:
             p, s, count = constraint(profile_values, scalar_values, p, s)
-            counted.append(count)
-        return p, s, memory, torch.stack(counted, dim=1)
+            counted.append(count.reshape(count.shape[0], -1))
+        return p, s, memory, torch.cat(counted, dim=1), distance
 
 
 def _distribution(network: Network) -> ProbabilisticNetwork:

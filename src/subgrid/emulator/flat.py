@@ -35,7 +35,7 @@ def whole_tiles(x: Tensor) -> Tensor:
 class FlatEmulator(nn.Module):
     """Wraps a :class:`ColumnEmulator` without memory: what hosts, exports and offline scores call.
 
-    ``forward(x (n, n_in)) -> (y (n, n_out), diagnostics (n, counter))``.
+    ``forward(x (n, n_in)) -> (y (n, n_out), diagnostics (n, numbers))``.
     """
 
     def __init__(self, emulator: ColumnEmulator) -> None:
@@ -56,3 +56,17 @@ class FlatEmulator(nn.Module):
         p, s = unflatten(x, self.n_profiles, self.levels)
         p, s, _, diagnostics = self.emulator(p, s, x[:, :0])
         return flatten(p, s), diagnostics
+
+
+class MonitoredEmulator(FlatEmulator):
+    """The same, which also tells how far each of ``emulator.watched`` lies beyond its training range.
+
+    ``forward(x (n, n_in)) -> (y (n, n_out), diagnostics (n, numbers), distances (n, numbers))``.
+    """
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        """Raw SI in and out, any number of columns."""
+        p, s = unflatten(whole_tiles(x), self.n_profiles, self.levels)
+        p, s, _, diagnostics, distances = self.emulator.monitored(p, s, x[:, :0])
+        n = x.shape[0]
+        return flatten(p, s)[:n], diagnostics[:n], distances[:n]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -14,15 +14,28 @@ from subgrid.base.errors import SubgridError, UsageError, unknown_name
 from subgrid.base.plugins import import_offer, offered
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.store import ColumnStore
-from subgrid.columns.variables import VariableSet
+from subgrid.columns.variables import VariableSet, variable_set, variable_set_names
 from subgrid.emulator.base import ColumnEmulator
+from subgrid.hosts.driving import Drive
 from subgrid.hosts.speedy.settings import SpeedyConfig
 
 ENTRY_POINT_GROUP = "subgrid.hosts"
-#: How an emulator reaches a jax host.
-BRIDGES = ("auto", "callback", "jax")
-#: Parts of the host's own physics that can be kept beside an emulator.
-KEEPS = ("none", "surface", "diffusion")
+#: What ``couple.replace`` says without naming processes: those that the emulator was trained for, or the whole physics.
+AS_TRAINED, ALL = "auto", "all"
+
+
+@dataclass
+class Integration:
+    """What an integration left behind.
+
+    ``unstable`` is None, or names the first variable, level, place and time out of bounds. ``seconds_per_step`` is
+    the wall time of a step after compilation.
+    """
+
+    days: int
+    seconds_per_step: float
+    unstable: dict[str, Any] | None = None
+    bridge: str = ""
 
 
 class Host(Protocol):
@@ -33,6 +46,8 @@ class Host(Protocol):
         variables: the largest variable set that it supplies.
         time_step: s.
         parameters: its settings, JSON-able.
+        processes: each process of its column physics, and the targets that an emulator of it must predict.
+        groups: names of several processes together.
     """
 
     name: str
@@ -49,6 +64,12 @@ class Host(Protocol):
     @property
     def parameters(self) -> Mapping[str, Any]: ...
 
+    @property
+    def processes(self) -> Mapping[str, tuple[str, ...]]: ...
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]: ...
+
     def generate(self, path: Path | str, settings: Any) -> ColumnStore:
         """Make (or go on making) a column store."""
         ...
@@ -59,11 +80,10 @@ class Host(Protocol):
         restart: Path,
         days: int,
         folder: Path,
-        bridge: str = "auto",
-        keep: str = "none",
+        drive: Drive | None = None,
         on_day: Callable[[int, Mapping[str, NDArray[Any]]], str | None] | None = None,
         title: str = "couple",
-    ) -> Any:
+    ) -> Integration:
         """Integrate ``days`` from ``restart`` with the emulator (None: own physics), daily means to ``folder``."""
         ...
 
@@ -82,18 +102,47 @@ def host_of(store: ColumnStore) -> Host:
     return host(store.spec.host, **settings)
 
 
-def left_out(variables: VariableSet) -> set[str]:
-    """Processes that the targets of ``variables`` leave to the host (``x_tendency_<process>`` subtracted)."""
-    names = (n for v in variables.targets for n, factor in v.sum_of if factor < 0)
-    return {name.rpartition("_tendency_")[2] for name in names}
+def processes_of(variables: VariableSet, processes: Iterable[str]) -> frozenset[str]:
+    """Which of a host's ``processes`` the targets of ``variables`` stand for.
+
+    A tendency that is no sum stands for all of them; one that is a sum for what it adds (``x_tendency_<process>``), or,
+    of a total, for all but what it subtracts.
+    """
+    known = frozenset(processes)
+    found: set[str] = set()
+    for variable in variables.targets:
+        if variable.kind != "profile":
+            continue
+        signs: dict[bool, set[str]] = {True: set(), False: set()}
+        for name, factor in variable.stored.items():
+            whole, _, process = name.rpartition("_tendency_")
+            signs[factor > 0] |= {process} if whole else known
+        found |= signs[True] - signs[False]
+    return frozenset(found)
 
 
-def check_fits(emulator: ColumnEmulator, host: Host, keep: str = "none") -> None:
-    """Refuse, before anything is compiled, an emulator that does not fit ``host`` with ``keep``.
+def replaced_processes(word: str, host: Host) -> frozenset[str]:
+    """What ``couple.replace=word`` names: ``all``, or processes and groups joined by ``_``.
 
     Raises:
-        UsageError: other levels, another time step, variables that the host does not supply, or a process that both or
-            neither of the two compute; with what would fit.
+        UsageError: a name that the host does not know.
+    """
+    if word == ALL:
+        return frozenset(host.processes)
+    found: set[str] = set()
+    for name in word.split("_"):
+        if name not in host.processes and name not in host.groups:
+            raise unknown_name("couple.replace", name, [ALL, *host.processes, *host.groups])
+        found |= set(host.groups.get(name, (name,)))
+    return frozenset(found)
+
+
+def check_fits(emulator: ColumnEmulator, host: Host, replace: str = AS_TRAINED) -> frozenset[str]:
+    """The processes of ``host`` that the emulator replaces; refuses, before anything is compiled, what does not fit.
+
+    Raises:
+        UsageError: other levels, another time step, variables that the host does not supply, targets that it needs, or
+            other processes than ``replace`` names; with what would fit.
     """
     ours = np.add(host.grid.vertical.hyai, host.grid.vertical.hybi)
     theirs = np.add(emulator.grid.hyai, emulator.grid.hybi)
@@ -112,25 +161,40 @@ def check_fits(emulator: ColumnEmulator, host: Host, keep: str = "none") -> None
             f"the emulator's tendencies are for a step of {emulator.time_step:g} s, host '{host.name}' steps by "
             f"{host.time_step:g} s: train on a store made with this step"
         )
+    processes = processes_of(emulator.variables, host.processes)
     supplied = {v.name for v in host.variables.inputs}
     lacking = [v.name for v in emulator.variables.inputs if v.name not in supplied]
-    needed = {v.name for v in host.variables.targets}
+    needed = {name for process in processes for name in host.processes[process]}
     missing = sorted(needed - {v.name for v in emulator.variables.targets})
-    if lacking or missing:
+    if lacking or missing or not processes:
         parts = [f"reads {', '.join(lacking)}, which the host does not supply"] if lacking else []
         parts += [f"does not predict {', '.join(missing)}"] if missing else []
+        parts += [] if processes or parts else ["has no tendency of a process of this host"]
         raise UsageError(
             f"variable set '{emulator.variables.name}' does not fit host '{host.name}': it {' and '.join(parts)}; "
-            "sets that fit: speedy, speedy_expanded"
+            f"sets that fit: {', '.join(fitting_sets(host))}"
         )
-    wanted = {keep} - {"none", "surface"}  # surface fluxes are exchanged, not left out
-    if left_out(emulator.variables) != wanted:
-        processes = ", ".join(sorted(left_out(emulator.variables))) or "nothing"
+    if replace != AS_TRAINED and (wanted := replaced_processes(replace, host)) != processes:
         raise UsageError(
-            f"variable set '{emulator.variables.name}' leaves {processes} to the host, couple.keep={keep} keeps "
-            f"{', '.join(wanted) or 'nothing of that'}: use couple.keep=diffusion with variables=speedy_keep_diffusion "
-            "and with no other set"
+            f"couple.replace={replace} means {', '.join(sorted(wanted))}, variable set '{emulator.variables.name}' "
+            f"stands for {', '.join(sorted(processes))}: leave couple.replace out, or train with another set, such as "
+            f"{', '.join(fitting_sets(host, wanted)) or 'one of your own'}"
         )
+    return processes
+
+
+def fitting_sets(host: Host, processes: frozenset[str] | None = None) -> list[str]:
+    """Names of the variable sets that ``host`` can be driven with, of some ``processes`` or any."""
+    found = []
+    supplied = {v.name for v in host.variables.inputs}
+    for name in variable_set_names():
+        candidate = variable_set(name)
+        stands_for = processes_of(candidate, host.processes)
+        needed = {target for process in stands_for for target in host.processes[process]}
+        fits = stands_for and needed <= {v.name for v in candidate.targets}
+        if fits and {v.name for v in candidate.inputs} <= supplied and processes in (None, stands_for):
+            found.append(name)
+    return found
 
 
 Builder = TypeVar("Builder", bound=Callable[..., Host])

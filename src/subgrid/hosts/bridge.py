@@ -15,52 +15,53 @@ from numpy.typing import NDArray
 
 from subgrid.base.errors import SubgridError, unknown_name
 from subgrid.emulator.base import ColumnEmulator
-from subgrid.emulator.flat import FlatEmulator
-from subgrid.hosts.base import BRIDGES
+from subgrid.emulator.flat import FlatEmulator, MonitoredEmulator
+from subgrid.hosts.driving import BRIDGES
 
 logger = logging.getLogger("subgrid")
 #: A conversion is used where every output agrees with torch to this share of its spread (root mean square).
 AGREEMENT = 1e-5
 
-FlatFunction = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+#: x (column, n_in) -> y (column, n_out), diagnostics and distances (column, numbers).
+FlatFunction = Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+
+
+def _shapes(emulator: ColumnEmulator, columns: int) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Of what a :class:`MonitoredEmulator` gives for so many columns."""
+    counted, distances = (sum(c.width for c in of) for of in (emulator.counters, emulator.watched))
+    widths = (FlatEmulator(emulator).n_out, counted, distances)
+    return tuple(jax.ShapeDtypeStruct((columns, width), np.float32) for width in widths)
+
+
+def _called(call: Callable[[Any], tuple[np.ndarray, ...]], shapes: tuple[jax.ShapeDtypeStruct, ...]) -> FlatFunction:
+    def function(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        y, counted, distances = jax.pure_callback(call, shapes, x)
+        return jnp.asarray(y), jnp.asarray(counted), jnp.asarray(distances)
+
+    return function
 
 
 def callback_function(emulator: ColumnEmulator, columns: int) -> FlatFunction:
-    """x (columns, n_in) -> (y (columns, n_out), diagnostics) computed by torch outside the jax program."""
-    flat = FlatEmulator(emulator).eval()
+    """The emulator computed by torch outside the jax program."""
+    flat = MonitoredEmulator(emulator).eval()
 
-    def call(x: Any) -> tuple[np.ndarray, np.ndarray]:
+    def call(x: Any) -> tuple[np.ndarray, ...]:
         with torch.inference_mode():
-            y, counted = flat(torch.from_numpy(np.array(x)))
-            return y.numpy(), counted.numpy()
+            return tuple(part.numpy() for part in flat(torch.from_numpy(np.array(x))))
 
-    shapes = (
-        jax.ShapeDtypeStruct((columns, flat.n_out), np.float32),
-        jax.ShapeDtypeStruct((columns, len(emulator.counters)), np.float32),
-    )
-
-    def function(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        y, counted = jax.pure_callback(call, shapes, x)
-        return jnp.asarray(y), jnp.asarray(counted)
-
-    return function
+    return _called(call, _shapes(emulator, columns))
 
 
 def null_callback_function(emulator: ColumnEmulator, columns: int) -> FlatFunction:
     """The callback without a network: zeros of the right shapes, to measure what the crossing itself costs."""
-    outputs = np.zeros((columns, FlatEmulator(emulator).n_out), np.float32)
-    counted = np.zeros((columns, len(emulator.counters)), np.float32)
-    shapes = (jax.ShapeDtypeStruct(outputs.shape, np.float32), jax.ShapeDtypeStruct(counted.shape, np.float32))
+    shapes = _shapes(emulator, columns)
+    nothing = tuple(np.zeros(s.shape, s.dtype) for s in shapes)
 
-    def call(x: Any) -> tuple[np.ndarray, np.ndarray]:
+    def call(x: Any) -> tuple[np.ndarray, ...]:
         np.array(x)
-        return outputs, counted
+        return nothing
 
-    def function(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        y, diagnostics = jax.pure_callback(call, shapes, x)
-        return jnp.asarray(y), jnp.asarray(diagnostics)
-
-    return function
+    return _called(call, shapes)
 
 
 def rms_departure(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
@@ -85,7 +86,7 @@ def converted_function(emulator: ColumnEmulator, sample: NDArray[np.float32]) ->
     """
     from subgrid.hosts.convert import to_jax
 
-    flat, raw = FlatEmulator(emulator).eval(), torch.from_numpy(sample)
+    flat, raw = MonitoredEmulator(emulator).eval(), torch.from_numpy(sample)
     function = to_jax(flat, (raw,))
     with torch.inference_mode():
         expected = flat(raw)[0].numpy()

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from subgrid.columns.grid import ColumnGrid
+from subgrid.hosts.diagnostics import Dimensions
 
 #: Days per chunk, and per piece of a run between two checkpoints.
 PIECE_DAYS = 30
@@ -20,6 +21,15 @@ class ClimateWriter:
     """Daily means of ``days`` days, filled piece by piece; writing a piece again gives the same file.
 
     Dimensions: ``time`` (start of the day), ``level`` (0 = top), ``column``.
+
+    Args:
+        path: of the Zarr group.
+        grid: of the columns.
+        profiles, scalars: names of fields with and without levels.
+        start: of the first day, seconds since 1970-01-01.
+        days: of the whole run.
+        attributes: of the group, written last.
+        diagnostics: further fields with their dimensions.
     """
 
     def __init__(
@@ -31,12 +41,16 @@ class ClimateWriter:
         start: int,
         days: int,
         attributes: Mapping[str, Any],
-        counters: Sequence[str] = (),
+        diagnostics: Dimensions | None = None,
     ) -> None:
         import zarr
 
         self.path, self.days = path, days
-        self.profiles, self.scalars, self.counters = list(profiles), list(scalars), list(counters)
+        self.fields: dict[str, tuple[str, ...]] = {
+            **dict.fromkeys(profiles, ("level", "column")),
+            **dict.fromkeys(scalars, ("column",)),
+            **(diagnostics or {}),
+        }
         self._held: dict[int, dict[str, NDArray[Any]]] = {}
         if (path / "zarr.json").exists():
             self.group = zarr.open_group(path, mode="a")
@@ -44,12 +58,9 @@ class ClimateWriter:
                 return
         self.group = zarr.open_group(path, mode="w", zarr_format=3)
         chunk = min(PIECE_DAYS, days)
-        shapes: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
-            **{n: ((grid.levels, grid.columns), ("level", "column")) for n in self.profiles},
-            **{n: ((grid.columns,), ("column",)) for n in self.scalars},
-            **{n: ((), ()) for n in self.counters},
-        }
-        for name, (shape, dimensions) in shapes.items():
+        sizes = {"level": grid.levels, "column": grid.columns}
+        for name, dimensions in self.fields.items():
+            shape = tuple(sizes[d] for d in dimensions)
             self.group.create_array(
                 name,
                 shape=(days, *shape),
@@ -85,7 +96,7 @@ class ClimateWriter:
         if not days:
             return
         first, last = days[0], days[-1] + 1
-        for name in [*self.profiles, *self.scalars, *self.counters]:
+        for name in self.fields:
             target: Any = self.group[name]
             target[first:last] = np.stack([self._held[d][name] for d in days])
         self._held.clear()

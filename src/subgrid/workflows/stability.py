@@ -95,7 +95,7 @@ RUNS = (
     Coupled("rain", "design-s0", "the design, water closed by precipitation", {"water": "precipitation"}),
     Coupled("surface", "design-s0", "the design, host's own surface fluxes", keep="surface"),
     Coupled("energy", "design-s0", "the design, energy closed by projection", {"energy": "projection"}),
-    Coupled("no-diffusion", "no-diffusion", "the design, host's own vertical diffusion", keep="diffusion"),
+    Coupled("no-diffusion", "no-diffusion", "the design, host's own vertical diffusion"),
     Coupled("plain-loss", "plain-loss", "the design, every normalised channel weighs alike"),
     Coupled("energy-loss", "energy-loss", "the design, loss weighted by variance and mass"),
     Coupled("rollout", "rollout", "the design, fine-tuned over 6 coupled steps", days=365),

@@ -134,7 +134,7 @@ class MoistColumns:
         )
 
     def _mix(self, t: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Potential temperature and humidity of the mixed layer drawn to their means, which keeps enthalpy and water."""
+        """Potential temperature and humidity of the mixed layer drawn to their means; keeps enthalpy and water."""
         share = -math.expm1(-self.dt / MIXING)
         weight = self._mixed * self._exner
         theta = t / self._exner

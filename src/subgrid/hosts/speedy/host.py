@@ -6,7 +6,7 @@ import datetime as dt
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +16,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.base.arrays import read_arrays, write_arrays
-from subgrid.base.errors import SubgridError, unknown_name
+from subgrid.base.errors import SubgridError, UsageError
 from subgrid.base.progress import Progress
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.store import ColumnStore
 from subgrid.columns.variables import VariableSet, offsets, variable_set
 from subgrid.emulator.base import ColumnEmulator
-from subgrid.hosts.base import KEEPS, check_fits
-from subgrid.hosts.bridge import flat_function, null_callback_function
+from subgrid.hosts.base import AS_TRAINED, Integration, check_fits
+from subgrid.hosts.bridge import FlatFunction, flat_function, null_callback_function
 from subgrid.hosts.climate import PIECE_DAYS, ClimateWriter
+from subgrid.hosts.diagnostics import Dimensions, dimensions, summarise
+from subgrid.hosts.driving import Drive
+from subgrid.hosts.speedy.acting import beside_own, driven, with_own_surface
 from subgrid.hosts.speedy.generate import Generator
 from subgrid.hosts.speedy.model import (
-    PROGNOSTIC,
+    FLUXES,
     TEMPERATURE_BOUNDS,
     WIND_BOUND,
     Carry,
     ColumnPhysics,
-    Fields,
     Result,
+    Situation,
     SpeedyModel,
 )
+from subgrid.hosts.speedy.processes import GROUPS, PROCESSES, PROGNOSTIC
 from subgrid.hosts.speedy.settings import GenerateConfig, SpeedyConfig
 
 logger = logging.getLogger("subgrid")
-
-
-@dataclass
-class Integration:
-    """What an integration left behind.
-
-    ``unstable`` is None, or names the first variable, level, place and time out of bounds. ``seconds_per_step`` is
-    the wall time of a step after compilation.
-    """
-
-    days: int
-    seconds_per_step: float
-    unstable: dict[str, Any] | None = None
-    bridge: str = ""
-    counters: list[str] = field(default_factory=list)
 
 
 class Speedy:
@@ -64,7 +53,7 @@ class Speedy:
     def __init__(self, **settings: Any) -> None:
         self.config = SpeedyConfig(**settings)
         self._model: SpeedyModel | None = None
-        self._driven: dict[tuple[int, str, str], tuple[ColumnPhysics, str, ColumnEmulator]] = {}
+        self._driven: dict[tuple[int, Drive], tuple[ColumnPhysics, str, ColumnEmulator]] = {}
 
     @property
     def model(self) -> SpeedyModel:
@@ -97,19 +86,30 @@ class Speedy:
         """Make (or go on making) a column store with its control climate."""
         return Generator(path, self.config, settings, self.name).run()
 
-    def start(self, restart: Path, counters: tuple[str, ...] = ()) -> Carry:
+    @property
+    def processes(self) -> Mapping[str, tuple[str, ...]]:
+        """SPEEDY's processes and the targets of each."""
+        return PROCESSES
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of several processes together."""
+        return GROUPS
+
+    def start(self, restart: Path, diagnostics: Dimensions | None = None) -> Carry:
         """The state saved at ``restart``.
 
         Raises:
             SubgridError: the file is missing or damaged.
         """
-        return self._carry(restart, counters, "choose a date that the store has a sound restart of")[0]
+        return self._carry(restart, diagnostics, "choose a date that the store has a sound restart of")[0]
 
-    def _carry(self, path: Path, counters: tuple[str, ...], advice: str) -> tuple[Carry, int]:
+    def _carry(self, path: Path, diagnostics: Dimensions | None, advice: str) -> tuple[Carry, int]:
         """A saved state and the number of days that it has behind it."""
         try:
             held = read_arrays(path)
-            return self.model.from_arrays(held, counters), int(held.get("day", 0))
+            carry, day = self.model.from_arrays(held, diagnostics), int(held.get("day", 0))
+            return carry._replace(begun=carry.step - day * self.config.steps_per_day), day
         except SubgridError as error:
             raise type(error)(f"{error}: {advice}") from error
         except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -122,56 +122,70 @@ class Speedy:
         return np.ascontiguousarray(np.concatenate(parts).T.astype(np.float32))
 
     def emulator_physics(
-        self, emulator: ColumnEmulator, sample: NDArray[np.float32], bridge: str = "auto", keep: str = "none"
+        self,
+        emulator: ColumnEmulator,
+        sample: NDArray[np.float32],
+        drive: Drive | None = None,
+        replace: str = AS_TRAINED,
     ) -> tuple[ColumnPhysics, str]:
-        """The emulator as the whole column physics, but for what the host is to ``keep``, and its bridge.
+        """The emulator in place of the processes that it was trained for, as ``drive`` lets it act, and its bridge.
 
         Raises:
-            UsageError: the emulator does not fit this host, or an unknown ``keep`` or ``bridge``.
+            UsageError: the emulator does not fit this host.
         """
-        if keep not in KEEPS:
-            raise unknown_name("couple.keep", keep, KEEPS)
-        key = (id(emulator), bridge, keep)
+        drive = drive or Drive()
+        key = (id(emulator), drive)
         if key in self._driven:
             return self._driven[key][:2]
-        check_fits(emulator, self, keep)
-        function, used = flat_function(emulator, sample, bridge)
-        physics = self._as_physics(emulator, function)
-        if keep == "surface":
-            physics = self.model.with_own_surface(physics)
-        elif keep == "diffusion":
-            physics = self.model.with_own_diffusion(physics)
+        replaced = check_fits(emulator, self, replace)
+        drive.require_known(tuple(v.name for v in self.variables.targets))
+        function, used = flat_function(emulator, sample, drive.bridge)
+        physics, whole = self._as_physics(emulator, function), replaced == set(self.processes)
+        if drive.keep == "surface":
+            if not whole:
+                raise UsageError("couple.keep=surface needs an emulator of the whole column physics")
+            physics = with_own_surface(self.model, physics)
+        elif not whole:
+            physics = beside_own(self.model, physics, replaced)
+        if drive.needs_own:
+            physics = driven(self.model, physics, drive, self._area)
         self._driven[key] = (physics, used, emulator)  # holding the emulator keeps its id its own
         return physics, used
+
+    def diagnostics(self, emulator: ColumnEmulator | None, drive: Drive) -> dict[str, tuple[str, ...]]:
+        """Names and dimensions of what a run writes of its emulator."""
+        targets = self.variables.targets if drive.shadow else ()
+        return dimensions(emulator, {v.name: v.kind == "profile" for v in targets}) if emulator is not None else {}
+
+    @property
+    def _area(self) -> jax.Array:
+        """Share of the globe of each column."""
+        return jnp.asarray(self.grid.area / self.grid.area.sum(), jnp.float32)
 
     def null_callback_physics(self, emulator: ColumnEmulator) -> ColumnPhysics:
         """No column physics, but the crossing to torch and back that ``emulator`` would need."""
         return self._as_physics(emulator, null_callback_function(emulator, self.grid.columns))
 
-    def _as_physics(self, emulator: ColumnEmulator, function: Callable[[jax.Array], Any]) -> ColumnPhysics:
-        levels = self.grid.levels
-        place = offsets(emulator.variables.targets, levels)
-        area = jnp.asarray(self.grid.area / self.grid.area.sum(), jnp.float32)
+    def _as_physics(self, emulator: ColumnEmulator, function: FlatFunction) -> ColumnPhysics:
+        place = offsets(emulator.variables.targets, self.grid.levels)
+        area = self._area
 
-        def physics(columns: Fields, state: Any, forcing: Any) -> Result:
-            del state, forcing
-            parts = [jnp.atleast_2d(columns[v.name]) for v in emulator.variables.inputs]
-            y, counted = function(jnp.concatenate(parts).T)
-            y = y.T
-            tendencies = {name: y[place[f"{name}_tendency"]] for name in PROGNOSTIC}
+        def physics(at: Situation) -> Result:
+            parts = [jnp.atleast_2d(at.columns[v.name]) for v in emulator.variables.inputs]
+            y, counted, distances = function(jnp.concatenate(parts).T)
+            y, nothing = y.T, jnp.zeros_like(at.columns["temperature"])
+            named = ((name, f"{name}_tendency") for name in PROGNOSTIC)
+            tendencies = {name: y[place[target]] if target in place else nothing for name, target in named}
             fluxes = {v.name: y[place[v.name].start] for v in emulator.variables.targets if v.kind == "scalar"}
-            means = counted.T @ area
-            return Result(tendencies, fluxes, {n: means[i] for i, n in enumerate(emulator.counters)})
+            return Result(tendencies, fluxes, summarise(emulator, counted, distances, area, jnp))
 
         return physics
 
-    def null_physics(self, columns: Fields, state: Any, forcing: Any) -> Result:
+    @staticmethod
+    def null_physics(at: Situation) -> Result:
         """No column physics at all: what a step of the dynamics alone costs."""
-        del state, forcing
-        zero = {v.name: jnp.zeros_like(columns["surface_pressure"]) for v in variable_set("speedy").targets}
-        nothing = jnp.zeros_like(columns["temperature"])
-        fluxes = {v.name: zero[v.name] for v in variable_set("speedy").targets if v.kind == "scalar"}
-        return Result(dict.fromkeys(PROGNOSTIC, nothing), fluxes, {})
+        nothing = jnp.zeros_like(at.columns["temperature"])
+        return Result(dict.fromkeys(PROGNOSTIC, nothing), dict.fromkeys(FLUXES, nothing[0]), {})
 
     def run(
         self,
@@ -179,31 +193,29 @@ class Speedy:
         restart: Path,
         days: int,
         folder: Path,
-        bridge: str = "auto",
-        keep: str = "none",
+        drive: Drive | None = None,
         on_day: Callable[[int, Mapping[str, NDArray[Any]]], str | None] | None = None,
         title: str = "couple",
     ) -> Integration:
         """Integrate ``days`` from ``restart``, writing daily means to ``folder/daily``; resumes a cut run.
 
         Args:
-            emulator: replaces all column physics; None runs the host's own.
+            emulator: replaces the column physics that it was trained for; None runs the host's own.
             restart: a state saved by :meth:`generate`.
             days: length.
             folder: receives ``daily`` (Zarr), ``checkpoint.safetensors`` while running, and ``last_good.safetensors``
                 if the run becomes unstable.
-            bridge: see :func:`subgrid.hosts.bridge.flat_function`.
-            keep: ``none``; ``surface``: the host's own surface fluxes, driven by the emulator's radiation;
-                ``diffusion``: the host's own vertical diffusion beside an emulator trained without it.
+            drive: how the emulator acts.
             on_day: called with the day number and its means; a returned text stops the run as unstable.
             title: of the progress bar.
         """
-        counters = tuple(emulator.counters) if emulator is not None else ()
-        carry = self.start(restart, counters)
+        drive = drive or Drive()
+        diagnostics = self.diagnostics(emulator, drive)
+        carry = self.start(restart, diagnostics)
         begun = self.model.seconds(carry.time)
         physics, used = None, ""
         if emulator is not None:
-            physics, used = self.emulator_physics(emulator, self.flat_columns(carry, emulator), bridge, keep)
+            physics, used = self.emulator_physics(emulator, self.flat_columns(carry, emulator), drive)
         profiles, scalars = self.model.climate_names()
         folder.mkdir(parents=True, exist_ok=True)
         climate = ClimateWriter(
@@ -214,13 +226,13 @@ class Speedy:
             start=begun,
             days=days,
             attributes={"host": self.name, "source": "emulator" if emulator is not None else "own physics"},
-            counters=counters,
+            diagnostics=diagnostics,
         )
         checkpoint = folder / "checkpoint.safetensors"
         day = 0
         if checkpoint.exists():
-            carry, day = self._carry(checkpoint, counters, f"remove {folder} and run the same command again")
-        return self._days(carry, day, days, physics, folder, climate, on_day, used, list(counters), title)
+            carry, day = self._carry(checkpoint, diagnostics, f"remove {folder} and run the same command again")
+        return self._days(carry, day, days, physics, folder, climate, on_day, used, title)
 
     def _days(
         self,
@@ -232,7 +244,6 @@ class Speedy:
         climate: ClimateWriter,
         on_day: Callable[[int, Mapping[str, NDArray[Any]]], str | None] | None,
         used: str,
-        counters: list[str],
         title: str,
     ) -> Integration:
         advance = self.model.program(physics)
@@ -268,7 +279,6 @@ class Speedy:
             seconds_per_step=float(np.median(walls[1:] or walls or [0.0])),
             unstable=unstable,
             bridge=used,
-            counters=counters,
         )
 
     def _save(self, path: Path, carry: Carry, day: int) -> None:
@@ -307,10 +317,10 @@ class Speedy:
         return {"reason": "state out of bounds", "time": self._time(carry)}
 
     def time_steps(
-        self, physics: ColumnPhysics | None, restart: Path, days: int = 2, counters: tuple[str, ...] = ()
+        self, physics: ColumnPhysics | None, restart: Path, days: int = 2, diagnostics: Dimensions | None = None
     ) -> float:
         """Seconds per step with ``physics``, the least of ``days`` days after compilation."""
-        carry = self.start(restart, counters)
+        carry = self.start(restart, diagnostics)
         advance = self.model.program(physics)
         jax.block_until_ready(advance(carry, 1, True))
         walls = []

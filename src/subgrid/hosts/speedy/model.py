@@ -34,11 +34,12 @@ from numpy.typing import NDArray
 from subgrid.base.errors import UsageError
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.variables import Variable, variable_set
+from subgrid.hosts.diagnostics import Dimensions
+from subgrid.hosts.speedy.processes import PROGNOSTIC
 from subgrid.hosts.speedy.settings import SpeedyConfig
 from subgrid.physics.vertical import VerticalGrid
 
 Fields = dict[str, jax.Array]
-PROGNOSTIC = ("temperature", "specific_humidity", "u_wind", "v_wind")
 SURFACE_PRESSURE_SCALE = float(jcm_constants.p0)
 G_TO_KG = 1e-3
 #: Bounds of a stable state: K, m/s. The two top levels (sigma below 0.1) have a lower one, because the host's own
@@ -77,14 +78,15 @@ def term_variables() -> tuple[Variable, ...]:
 class Carry(NamedTuple):
     """Everything that one step hands to the next.
 
-    ``memory`` holds the previous step's input state, the physics tendencies of the two previous steps and the
-    previous dynamics tendency; ``columns`` the inputs and targets of the last step; ``sums`` what a daily mean
-    needs; ``last_good`` the spectral state one step back.
+    ``begun`` is the step at which the run began; ``memory`` holds the previous step's input state, the physics
+    tendencies of the two previous steps and the previous dynamics tendency; ``columns`` the inputs and targets of the
+    last step; ``sums`` what a daily mean needs; ``last_good`` the spectral state one step back.
     """
 
     state: Any
     time: jdt.Datetime
     step: jax.Array
+    begun: jax.Array
     memory: Fields
     columns: Fields
     sums: Fields
@@ -93,17 +95,26 @@ class Carry(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a column physics returns: tendencies (level, column) and fluxes (column,), counters (scalar)."""
+    """What a column physics returns: tendencies (level, column), fluxes (column,), and diagnostics of any shape."""
 
     tendencies: Fields
     fluxes: Fields
-    counters: Fields
+    diagnostics: Fields
 
 
-ColumnPhysics = Callable[[Fields, PhysicsState, ForcingData], Result]
+class Situation(NamedTuple):
+    """What a column physics sees: its columns, the state and the forcing they come from, and steps since the start."""
+
+    columns: Fields
+    state: PhysicsState
+    forcing: ForcingData
+    elapsed: jax.Array
 
 
-def _flat(field: jax.Array) -> jax.Array:
+ColumnPhysics = Callable[[Situation], Result]
+
+
+def flat(field: jax.Array) -> jax.Array:
     """(level, lon, lat) -> (level, column), (lon, lat) -> (column,)."""
     return field.reshape(*field.shape[:-2], -1)
 
@@ -222,14 +233,21 @@ class SpeedyModel:
             "soil_moisture": forcing.soilw_am,
             "snow_cover": surface.snowc,
         }
-        return {name: _flat(field) for name, field in fields.items()}
+        return {name: flat(field) for name, field in fields.items()}
 
-    def own_physics(self, columns: Fields, state: PhysicsState, forcing: ForcingData) -> Result:
+    def own_physics(self, at: Situation) -> Result:
         """SPEEDY's column physics (all terms, shortwave included at every step)."""
-        del columns
         tendency, out = self.model.physics.compute_tendencies(
-            state, forcing, self.terrain, prev_physics_data=self.fresh_physics_carry
+            at.state, at.forcing, self.terrain, prev_physics_data=self.fresh_physics_carry
         )
+        fluxes = self.own_fluxes(out)
+        if self.record_terms:
+            fluxes.update(self._terms(out))
+        return Result({name: flat(getattr(tendency, name)) for name in PROGNOSTIC}, fluxes, {})
+
+    @staticmethod
+    def own_fluxes(out: Mapping[str, Any]) -> Fields:
+        """Fluxes (column,) from what jcm's terms leave behind."""
         short, long, surface = out["_shortwave_rad"], out["_longwave_rad"], out["_surface_flux"]
         fluxes = {
             "convective_precipitation": out["_convection"].precnv * G_TO_KG,
@@ -245,79 +263,9 @@ class SpeedyModel:
             "surface_stress_v": surface.vstr,
             "surface_net_heat_flux": surface.hfluxn,
         }
-        tendencies = {name: _flat(getattr(tendency, name)) for name in PROGNOSTIC}
-        flat = {name: _flat(field) for name, field in fluxes.items()}
-        if self.record_terms:
-            flat.update(self._terms(out))
-        return Result(tendencies, flat, {})
+        return {name: flat(field) for name, field in fluxes.items()}
 
-    def with_own_surface(self, physics: ColumnPhysics) -> ColumnPhysics:
-        """``physics`` with its surface fluxes replaced by the host's own bulk formulae.
-
-        The lowest level gives back what the emulated sensible heat, evaporation and stress put into it and receives
-        the host's, which are driven by the emulated radiation at the surface. Downward shortwave is net / (1 - albedo),
-        a little too high because SPEEDY reflects its visible band alone (up to 1 W/m2 in the sensible heat flux).
-        """
-        first = self._own_terms("flags", "forcing", "humidity")
-        (surface,) = self._own_terms("surface")
-        lowest = float(np.diff(np.asarray(self.coords.vertical.boundaries))[-1])
-
-        def combined(columns: Fields, state: PhysicsState, forcing: ForcingData) -> Result:
-            emulated = physics(columns, state, forcing)
-            diagnostics = dict(self.fresh_physics_carry)
-            for term in first:
-                _, diagnostics = term(state, diagnostics, forcing, self.terrain)
-            fluxes = emulated.fluxes
-            down = fluxes["surface_net_shortwave"] / (1.0 - columns["albedo"])
-            diagnostics["_shortwave_rad"] = diagnostics["_shortwave_rad"].copy(rsds=self.grid_field(down))
-            diagnostics["_surface_flux"] = diagnostics["_surface_flux"].copy(
-                rlds=self.grid_field(fluxes["surface_downward_longwave"])
-            )
-            own, diagnostics = surface(state, diagnostics, forcing, self.terrain)
-            found = diagnostics["_surface_flux"]
-            mass = lowest * columns["surface_pressure"] / jcm_constants.grav
-            removed = {
-                "temperature": fluxes["sensible_heat_flux"] / (jcm_constants.cpd * mass),
-                "specific_humidity": fluxes["evaporation"] / mass,
-                "u_wind": fluxes["surface_stress_u"] / mass,
-                "v_wind": fluxes["surface_stress_v"] / mass,
-            }
-            tendencies = {
-                name: emulated.tendencies[name].at[-1].add(-removed[name]) + _flat(getattr(own, name))
-                for name in PROGNOSTIC
-            }
-            replaced = {
-                "sensible_heat_flux": found.shf,
-                "evaporation": found.evap * G_TO_KG,
-                "surface_stress_u": found.ustr,
-                "surface_stress_v": found.vstr,
-                "surface_upward_longwave": found.rlus,
-                "surface_net_heat_flux": found.hfluxn,
-            }
-            flat = {name: _flat(field) for name, field in replaced.items()}
-            return Result(tendencies, {**fluxes, **flat}, emulated.counters)
-
-        return combined
-
-    def with_own_diffusion(self, physics: ColumnPhysics) -> ColumnPhysics:
-        """``physics`` plus the host's own vertical diffusion and shallow convection.
-
-        These depend on the state alone: convection and condensation only say how high deep clouds reach.
-        """
-        before = ("flags", "forcing", "humidity", "convection", "condensation")
-        terms = self._own_terms(*before, "vertical_diffusion")
-
-        def combined(columns: Fields, state: PhysicsState, forcing: ForcingData) -> Result:
-            emulated = physics(columns, state, forcing)
-            diagnostics = dict(self.fresh_physics_carry)
-            for term in terms:
-                own, diagnostics = term(state, diagnostics, forcing, self.terrain)
-            tendencies = {n: emulated.tendencies[n] + _flat(getattr(own, n)) for n in PROGNOSTIC}
-            return emulated._replace(tendencies=tendencies)
-
-        return combined
-
-    def _own_terms(self, *categories: str) -> list[PhysicsTerm]:
+    def own_terms(self, *categories: str) -> list[PhysicsTerm]:
         """jcm's terms of ``categories``, in the order given."""
         by_category = {term.category: term for term in self.model.physics.terms}
         return [by_category[c] for c in categories]
@@ -332,7 +280,7 @@ class SpeedyModel:
                     for i, category in enumerate(self.categories)
                     if category in categories
                 )
-                found[f"{name}_tendency_{group}"] = _flat(jnp.asarray(total))
+                found[f"{name}_tendency_{group}"] = flat(jnp.asarray(total))
         return found
 
     # -- the step ---------------------------------------------------------------------------------------------
@@ -376,7 +324,7 @@ class SpeedyModel:
             & (wind < WIND_BOUND)
             & jnp.isfinite(raw.specific_humidity.sum())
         )
-        entered = {name: _flat(getattr(raw, name)) for name in PROGNOSTIC}
+        entered = {name: flat(getattr(raw, name)) for name in PROGNOSTIC}
 
         def refuse(old: Carry) -> Carry:
             return old._replace(columns={**old.columns, **entered}, stable=jnp.bool_(False))
@@ -391,16 +339,16 @@ class SpeedyModel:
         state = verify_state(raw)
         columns = self.boundary(state, forcing)
         columns.update(self._history(columns, carry))
-        result = physics(columns, state, forcing)
+        result = physics(Situation(columns, state, forcing, carry.step - carry.begun))
         unlimited = PhysicsTendency(
             **{name: self.grid_field(result.tendencies[name]) for name in PROGNOSTIC}, tracers={}
         )
         tendency = verify_tendencies(state, unlimited, self.dt)
-        applied = {name: _flat(getattr(tendency, name)) for name in PROGNOSTIC}
+        applied = {name: flat(getattr(tendency, name)) for name in PROGNOSTIC}
         limiter = applied["specific_humidity"] - result.tendencies["specific_humidity"]
         columns.update({f"{name}_tendency": applied[name] for name in PROGNOSTIC})
         columns.update(result.fluxes)
-        sums = self._add_to_sums(carry.sums, columns, limiter, result.counters)
+        sums = self._add_to_sums(carry.sums, columns, limiter, result.diagnostics)
         memory = {
             **{name: columns[name] for name in PROGNOSTIC},
             **{f"{name}_prvphy": applied[name] for name in PROGNOSTIC},
@@ -411,6 +359,7 @@ class SpeedyModel:
             state=self.model.dycore.step(carry.state, tendency),
             time=carry.time + jdt.Timedelta(seconds=jnp.int32(int(self.dt))),
             step=carry.step + 1,
+            begun=carry.begun,
             memory=memory,
             columns={name: columns[name] for name in carry.columns},
             sums=sums,
@@ -431,7 +380,7 @@ class SpeedyModel:
         latitude = jnp.asarray(np.radians(self.grid.latitude), jnp.float32)
         return {**found, "clat": jnp.cos(latitude), "slat": jnp.sin(latitude)}
 
-    def _add_to_sums(self, sums: Fields, columns: Fields, limiter: jax.Array, counters: Fields) -> Fields:
+    def _add_to_sums(self, sums: Fields, columns: Fields, limiter: jax.Array, diagnostics: Fields) -> Fields:
         thickness = jnp.asarray(np.diff(np.asarray(self.coords.vertical.boundaries)), jnp.float32)
         mass = thickness[:, None] * columns["surface_pressure"] / jcm_constants.grav
         derived = {
@@ -439,7 +388,7 @@ class SpeedyModel:
             "column_heating": jcm_constants.cpd * (mass * columns["temperature_tendency"]).sum(0),
             "column_moistening": (mass * columns["specific_humidity_tendency"]).sum(0),
             "host_limiter_moistening": (mass * limiter).sum(0),
-            **counters,
+            **diagnostics,
         }
         return {
             name: value + (columns[name] if name in columns else derived.get(name, 0.0)) for name, value in sums.items()
@@ -459,9 +408,9 @@ class SpeedyModel:
             names += [v.name for v in term_variables()]
         return names
 
-    def initial(self, counters: tuple[str, ...] = ()) -> Carry:
+    def initial(self, diagnostics: Dimensions | None = None) -> Carry:
         """The host's default initial state (isothermal, at rest, perturbed) at the configured start."""
-        return self.restart(self.model.initial_state(), self.model.start_time, 0, None, counters)
+        return self.restart(self.model.initial_state(), self.model.start_time, 0, None, diagnostics)
 
     def restart(
         self,
@@ -469,14 +418,18 @@ class SpeedyModel:
         time: jdt.Datetime,
         step: int,
         memory: Fields | None,
-        counters: tuple[str, ...] = (),
+        diagnostics: Dimensions | None = None,
     ) -> Carry:
-        """A carry that begins from a spectral state; without ``memory`` the previous tendencies are zero."""
+        """A carry that begins from a spectral state; without ``memory`` the previous tendencies are zero.
+
+        ``diagnostics`` names the sums that a column physics adds to, with their dimensions.
+        """
         levels, n = self.config.levels, self.grid.columns
         profile, scalar = jnp.zeros((levels, n), jnp.float32), jnp.zeros(n, jnp.float32)
+        blank = {(): jnp.float32(0.0), ("level",): jnp.zeros(levels, jnp.float32), ("column",): scalar}
         if memory is None:
             current = verify_state(self.model.dycore.to_physics_state(state))
-            memory = {name: _flat(getattr(current, name)) for name in PROGNOSTIC}
+            memory = {name: flat(getattr(current, name)) for name in PROGNOSTIC}
             for name in PROGNOSTIC:
                 memory |= {k: profile for k in (f"{name}_prvphy", f"tm_{name}_prvphy", f"{name}_dyn")}
         profiles, scalars = self.climate_names()
@@ -486,12 +439,13 @@ class SpeedyModel:
             state=state,
             time=time,
             step=jnp.int32(step),
+            begun=jnp.int32(step),
             memory=memory,
             columns={name: scalar if name in flat_scalars else profile for name in self.column_names()},
             sums={
                 **dict.fromkeys(profiles, profile),
                 **dict.fromkeys(scalars, scalar),
-                **dict.fromkeys(counters, jnp.float32(0.0)),
+                **{name: blank[dims] for name, dims in (diagnostics or {}).items()},
             },
             stable=jnp.bool_(True),
             last_good=state,
@@ -508,7 +462,7 @@ class SpeedyModel:
             found[f"carry.{i:03d}"] = values
         return found
 
-    def from_arrays(self, arrays: Mapping[str, NDArray[Any]], counters: tuple[str, ...] = ()) -> Carry:
+    def from_arrays(self, arrays: Mapping[str, NDArray[Any]], diagnostics: Dimensions | None = None) -> Carry:
         """Rebuild a carry from :meth:`to_arrays`, at a day's start.
 
         Raises:
@@ -532,7 +486,7 @@ class SpeedyModel:
                 )
             rebuilt.append(jnp.asarray(values.astype(like.dtype)))
         state, time, step, memory = jax.tree.unflatten(structure, rebuilt)
-        return self.restart(state, time, int(step), memory, counters)
+        return self.restart(state, time, int(step), memory, diagnostics)
 
     @staticmethod
     def seconds(time: jdt.Datetime) -> int:

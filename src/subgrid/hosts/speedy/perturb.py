@@ -20,7 +20,8 @@ from jcm.date import DateData
 from jcm.physics.clouds.speedy_humidity import get_qsat
 from jcm.physics_interface import PhysicsState, PhysicsTendency, verify_tendencies
 
-from subgrid.hosts.speedy.model import G_TO_KG, PROGNOSTIC, Carry, Fields, SpeedyModel
+from subgrid.hosts.speedy.model import G_TO_KG, Carry, Fields, Situation, SpeedyModel
+from subgrid.hosts.speedy.processes import PROGNOSTIC
 
 #: Standard deviations at unit amplitude: temperature of the whole column, smooth in the vertical, of each level (K).
 COLUMN_K, SMOOTH_K, LEVEL_K = 2.0, 2.5, 0.3
@@ -99,7 +100,7 @@ def perturber(model: SpeedyModel, seed: int) -> Callable[[Carry], Fields]:
         state = state_of(columns, jax.random.fold_in(jax.random.PRNGKey(seed), step))
         forcing = model.forcing.select(DateData(time, step, model.dt))
         found = {**columns, **model.boundary(state, forcing)}
-        result = model.own_physics(found, state, forcing)
+        result = model.own_physics(Situation(found, state, forcing, step))
         raw = PhysicsTendency(**{n: model.grid_field(result.tendencies[n]) for n in PROGNOSTIC}, tracers={})
         applied = verify_tendencies(state, raw, model.dt)
         found |= {f"{n}_tendency": getattr(applied, n).reshape(*found["temperature"].shape) for n in PROGNOSTIC}

@@ -15,7 +15,8 @@ from jcm.physics_interface import PhysicsTendency, verify_state, verify_tendenci
 from numpy.typing import NDArray
 
 from subgrid.columns.variables import VariableSet, offsets
-from subgrid.hosts.speedy.model import PROGNOSTIC, Carry, SpeedyModel
+from subgrid.hosts.speedy.model import Carry, SpeedyModel
+from subgrid.hosts.speedy.processes import PROGNOSTIC
 
 
 class DifferentiableDynamics:
