@@ -25,7 +25,7 @@ def host_with_store(folder: Path, smoke: bool) -> tuple[Any, Path, Any]:
 
     from subgrid.columns import StoreWriter, variable_set
     from subgrid.columns.layout import StoreSpec
-    from subgrid.hosts.speedy.generate import Generator
+    from subgrid.hosts.generate import Generator
     from subgrid.hosts.speedy.host import Speedy
 
     host = Speedy(**asdict(host_config(smoke)))
@@ -99,15 +99,17 @@ def network_alone(emulator: Any, sample: np.ndarray, bridge: str) -> Callable[[]
 
 def step_cost(host: Any, restart: Path, emulator: Any, network: str, bridge: str, rounds: int) -> dict[str, Any]:
     """A coupled step against a step of the dynamics alone plus the network alone, in turns."""
-    counters = tuple(emulator.counters)
+    from subgrid.hosts.driving import Drive
+
+    drive = Drive(bridge=bridge)
     sample = host.flat_columns(host.start(restart), emulator)
-    physics, used = host.emulator_physics(emulator, sample, bridge)
+    physics, used = host.emulator_physics(emulator, sample, drive)
     call = network_alone(emulator, sample, used)
     call()
     turns = []
     for _ in range(rounds):
         dynamics = host.time_steps(host.null_physics, restart, days=1)
-        coupled = host.time_steps(physics, restart, days=1, counters=counters)
+        coupled = host.time_steps(physics, restart, days=1, diagnostics=host.diagnostics(emulator, drive))
         turns.append((coupled, dynamics, network_seconds(call, host.config.steps_per_day)))
     coupled, dynamics, evaluated = (statistics.median(part) for part in zip(*turns, strict=True))
     return measure(
@@ -128,13 +130,14 @@ def memory_slope(host: Any, restart: Path, emulator: Any, days: int, folder: Pat
     import psutil
 
     from subgrid.hosts.climate import PIECE_DAYS
+    from subgrid.hosts.driving import Drive
 
     process, resident = psutil.Process(), []
 
     def look(day: int, means: Mapping[str, Any]) -> None:
         resident.append(process.memory_info().rss / 1e6)
 
-    done = host.run(emulator, restart, days, folder, bridge=bridge, on_day=look)
+    done = host.run(emulator, restart, days, folder, Drive(bridge=bridge), on_day=look)
     first = PIECE_DAYS + 1 if days >= 2 * PIECE_DAYS else days // 3
     slope = float(np.polyfit(np.arange(first, len(resident)), resident[first:], 1)[0])
     return measure(

@@ -17,13 +17,13 @@ class Stretch:
     def __init__(self, path: Path, host: Any, model: Any, carry: Any, days: int, rounds: int, perturbed: float) -> None:
         from subgrid.columns.layout import StoreSpec
         from subgrid.columns.writer import StoreWriter
-        from subgrid.hosts.speedy.generate import Generator
+        from subgrid.hosts.generate import Generator
+        from subgrid.hosts.sampling import GenerateConfig
         from subgrid.hosts.speedy.perturb import perturber
-        from subgrid.hosts.speedy.settings import GenerateConfig
 
         settings = GenerateConfig(spin_up_days=0, train_days=(rounds + 1) * days, perturbed_fraction=perturbed)
-        self.generator = Generator(path, host, settings)
-        self.writer = StoreWriter(path, StoreSpec(model.grid, self.generator.arrays, model.dt, "speedy", {}))
+        self.generator = Generator(path, "speedy", host, settings, lambda: model)
+        self.writer = StoreWriter(path, StoreSpec(model.grid, dict(model.arrays), model.dt, "speedy", {}))
         if perturbed:
             self.generator.perturb = perturber(model, settings.seed)
         self.climate = self.generator._climate(self.writer.folder / "control" / "daily", model)
@@ -47,8 +47,8 @@ def main() -> None:
     with emit("generation", chosen.smoke) as found, scratch() as folder:
         import jax
 
+        from subgrid.hosts.sampling import GenerateConfig
         from subgrid.hosts.speedy.model import SpeedyModel
-        from subgrid.hosts.speedy.settings import GenerateConfig
 
         host = host_config(chosen.smoke)
         model = SpeedyModel(host)

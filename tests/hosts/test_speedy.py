@@ -17,14 +17,15 @@ from subgrid.base.arrays import read_arrays, write_arrays
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.columns import open_store
 from subgrid.columns.store import ColumnStore
+from subgrid.hosts import generate as generation
 from subgrid.hosts.climate import ClimateWriter, open_climate
-from subgrid.hosts.speedy import generate as generation
+from subgrid.hosts.generate import Generator
+from subgrid.hosts.sampling import Calendar, GenerateConfig, column_probability
 from subgrid.hosts.speedy import perturb as perturbation
-from subgrid.hosts.speedy.generate import Calendar, Generator, column_probability
 from subgrid.hosts.speedy.host import Speedy
 from subgrid.hosts.speedy.model import TERM_GROUPS, Result, Situation, SpeedyModel
 from subgrid.hosts.speedy.processes import PROGNOSTIC
-from subgrid.hosts.speedy.settings import GenerateConfig, SpeedyConfig
+from subgrid.hosts.speedy.settings import SpeedyConfig
 
 SAMPLING = GenerateConfig(
     spin_up_days=1, train_days=3, evaluation_days=4, gap_days=0, fraction=0.3, evaluation_fraction=0.3
@@ -178,11 +179,11 @@ def test_killed_generation_goes_on_to_the_same_store(store, tmp_path, monkeypatc
 
     monkeypatch.setattr(Generator, "_one_day", dying)
     with pytest.raises(KeyboardInterrupt):
-        Generator(path, SpeedyConfig(), SAMPLING).run()
+        Speedy().generate(path, SAMPLING)
     with pytest.raises(SubgridError, match="unfinished"):
         open_store(path)
     monkeypatch.setattr(Generator, "_one_day", real)
-    resumed = Generator(path, SpeedyConfig(), SAMPLING).run()
+    resumed = Speedy().generate(path, SAMPLING)
     for split in store.split_names:
         for array in ("inputs", "history", "targets", "time", "column", "weight"):
             for block in range(store[split].blocks):
@@ -249,7 +250,7 @@ def test_departure_is_named_and_the_last_good_state_kept(store, tmp_path, monkey
     carry = host.start(restart)
     bad = jax.block_until_ready(host.model.program(blazing)(carry, 48, True))
     assert not bool(bad.stable) and int(bad.step) - int(carry.step) < 48
-    found = host._departure(bad)
+    found = host.model.departure(bad)
     assert found["variable"] == "temperature" and found["level"] == 5
     assert abs(found["latitude"] - host.grid.latitude[heated]) < 12
     good = np.asarray(host.model.model.dycore.to_physics_state(bad.last_good).temperature)

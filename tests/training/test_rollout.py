@@ -11,9 +11,9 @@ from subgrid.base.files import read_json
 from subgrid.columns import variable_set
 from subgrid.columns.variables import offsets
 from subgrid.emulator.files import load_emulator
+from subgrid.hosts.sampling import GenerateConfig
 from subgrid.hosts.speedy.host import Speedy
 from subgrid.hosts.speedy.rollout import DifferentiableDynamics
-from subgrid.hosts.speedy.settings import GenerateConfig
 from subgrid.training import TrainConfig, fit
 from subgrid.training.rollout import RolloutConfig, _Step, finetune
 

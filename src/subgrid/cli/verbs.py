@@ -98,7 +98,7 @@ def _chosen(group: str, words: list[str], default: str) -> str:
 def generate_settings(words: list[str]) -> tuple[str, str, dict[str, Any], Any]:
     """Words of ``subgrid data generate`` -> host name, output path, host settings, sampling settings."""
     from subgrid.hosts.base import host_names, host_settings
-    from subgrid.hosts.speedy.settings import GenerateConfig
+    from subgrid.hosts.sampling import GenerateConfig
 
     @dataclass(frozen=True)
     class GenerateWords(GenerateConfig):

@@ -20,7 +20,7 @@ from subgrid.coupling.run import CoupleConfig, couple
 from subgrid.deployment.torchscript import export
 from subgrid.evaluation.offline import EvaluateConfig, evaluate
 from subgrid.hosts.base import host
-from subgrid.hosts.speedy.settings import GenerateConfig
+from subgrid.hosts.sampling import GenerateConfig
 from subgrid.report import write_report
 from subgrid.training.fit import TrainConfig, fit
 

@@ -14,7 +14,7 @@ from subgrid.columns.store import ColumnStore, open_store
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.evaluation.offline import EvaluateConfig, evaluate
 from subgrid.hosts.base import host, host_of
-from subgrid.hosts.speedy.settings import GenerateConfig
+from subgrid.hosts.sampling import GenerateConfig
 from subgrid.training.fit import TrainConfig, fit
 from subgrid.workflows.results_page import mean_r2, table
 

@@ -17,7 +17,7 @@ from subgrid.coupling.run import CoupleConfig, couple
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.evaluation.offline import EvaluateConfig, evaluate
 from subgrid.hosts.base import host_of
-from subgrid.hosts.speedy.settings import GenerateConfig
+from subgrid.hosts.sampling import GenerateConfig
 from subgrid.report.study import stability_page
 from subgrid.training.fit import TrainConfig, fit
 from subgrid.training.rollout import RolloutConfig, finetune

@@ -35,6 +35,7 @@ from subgrid.base.errors import UsageError
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.variables import Variable, variable_set
 from subgrid.hosts.diagnostics import Dimensions
+from subgrid.hosts.models import departure_at
 from subgrid.hosts.speedy.processes import PROGNOSTIC
 from subgrid.hosts.speedy.settings import SpeedyConfig
 from subgrid.physics.vertical import VerticalGrid
@@ -170,6 +171,7 @@ class SpeedyModel:
         self.dt = float(self.config.time_step_minutes * 60)
         self.fresh_physics_carry = self.model.initial_physics_carry()
         self.grid = self._grid()
+        self.arrays = self._arrays()
         self._programs: dict[ColumnPhysics, Callable[[Carry, int, bool], Carry]] = {}
         boundaries = np.asarray(self.coords.vertical.boundaries)
         middle = 0.5 * (boundaries[1:] + boundaries[:-1])
@@ -197,6 +199,13 @@ class SpeedyModel:
     def grid_field(self, field: jax.Array) -> jax.Array:
         """(level, column) -> (level, lon, lat), (column,) -> (lon, lat)."""
         return field.reshape(*field.shape[:-1], *self.coords.horizontal.nodal_shape)
+
+    def _arrays(self) -> dict[str, tuple[Variable, ...]]:
+        """What a store holds, by array."""
+        expanded, base = variable_set("speedy_expanded"), variable_set("speedy")
+        history = tuple(v for v in expanded.inputs if v not in base.inputs)
+        found = {"inputs": base.inputs, "history": history, "targets": base.targets}
+        return {**found, "terms": term_variables()} if self.record_terms else found
 
     # -- the host's own physics -------------------------------------------------------------------------------
 
@@ -393,6 +402,28 @@ class SpeedyModel:
         return {
             name: value + (columns[name] if name in columns else derived.get(name, 0.0)) for name, value in sums.items()
         }
+
+    def perturber(self, seed: int) -> Callable[[Carry], Fields]:
+        """See :func:`subgrid.hosts.speedy.perturb.perturber`."""
+        from subgrid.hosts.speedy.perturb import perturber
+
+        return perturber(self, seed)
+
+    def departure(self, carry: Carry) -> dict[str, Any]:
+        """The first variable, level and place beyond the bounds, from the state that was refused."""
+        for name in PROGNOSTIC:
+            values = np.asarray(carry.columns[name])
+            if name == "temperature":
+                low, high = self.coldest[:, None], TEMPERATURE_BOUNDS[1]
+                beyond = np.maximum(low - values, values - high)
+            elif name in ("u_wind", "v_wind"):
+                beyond = np.abs(values) - WIND_BOUND
+            else:
+                beyond = np.full(values.shape, -1.0)
+            found = departure_at(self.grid, name, values, beyond)
+            if found is not None:
+                return found
+        return {"reason": "state out of bounds"}
 
     # -- states -----------------------------------------------------------------------------------------------
 

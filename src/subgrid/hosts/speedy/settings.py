@@ -1,12 +1,11 @@
-"""Settings of the host and of the sampling of its columns; no jax here, so that the command line can check them."""
+"""Settings of the host; no jax here, so that the command line can check them."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from math import gcd
 
-from subgrid.base.errors import UsageError, require_seed
+from subgrid.base.errors import UsageError
 
 OBSERVED = "observed"
 MOST_SST_CHANGE = 20.0
@@ -59,53 +58,3 @@ class SpeedyConfig:
     def steps_per_day(self) -> int:
         """Model steps in a day."""
         return 1440 // self.time_step_minutes
-
-
-@dataclass(frozen=True)
-class GenerateConfig:
-    """How columns are sampled from the host.
-
-    Args:
-        spin_up_days: days from rest that are thrown away.
-        train_days: length of the training stretch that follows.
-        evaluation_days: length of the stretch for validation and test months after it.
-        gap_days: days left out at the start of every validation or test month.
-        stride: steps between samples; coprime with the steps of a day, so that every time of day is met.
-        fraction: share of the columns drawn at a training sample (probability proportional to area).
-        evaluation_fraction: the same at validation and test samples.
-        perturbed_fraction: share of the columns drawn (alike everywhere) at each training sample, perturbed and stored
-            with the host's answer in the split ``perturbed``; 0 for none.
-        terms: also store the tendencies of each process group.
-        seed: of the draw of columns.
-    """
-
-    spin_up_days: int = 90
-    train_days: int = 365
-    evaluation_days: int = 365
-    gap_days: int = 3
-    stride: int = 11
-    fraction: float = 0.4
-    evaluation_fraction: float = 0.1
-    perturbed_fraction: float = 0.15
-    terms: bool = False
-    seed: int = 0
-
-    def check(self, host: SpeedyConfig) -> None:
-        """Raise :class:`UsageError` for settings that cannot work together."""
-        require_seed(self.seed)
-        if self.stride < 1 or gcd(self.stride, host.steps_per_day) != 1:
-            raise UsageError(
-                f"stride={self.stride} shares a factor with the {host.steps_per_day} steps of a day and would "
-                "always meet the same hours; choose e.g. 11 or 7"
-            )
-        for name in ("fraction", "evaluation_fraction"):
-            if not 0.0 < getattr(self, name) <= 0.6:
-                raise UsageError(f"{name}={getattr(self, name)} must lie in (0, 0.6]")
-        if not 0.0 <= self.perturbed_fraction <= 1.0:
-            raise UsageError(f"perturbed_fraction={self.perturbed_fraction} must lie in [0, 1]")
-        for name in ("spin_up_days", "gap_days"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name}={getattr(self, name)} must not be negative")
-        for name in ("train_days", "evaluation_days"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name}={getattr(self, name)} must be at least 1")

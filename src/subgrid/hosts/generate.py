@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import calendar
-import datetime as dt
 import json
 import logging
 from collections import deque
@@ -17,97 +16,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.base.arrays import write_arrays
-from subgrid.base.errors import SubgridError, UsageError
+from subgrid.base.errors import SubgridError
 from subgrid.base.files import only_writer
 from subgrid.base.logs import log_file
 from subgrid.base.progress import Progress
 from subgrid.base.provenance import provenance
 from subgrid.columns.layout import StoreSpec
 from subgrid.columns.store import ColumnStore, open_store
-from subgrid.columns.variables import variable_set
 from subgrid.columns.writer import StoreWriter
 from subgrid.hosts.climate import PIECE_DAYS, ClimateWriter, monthly_means, open_climate
-from subgrid.hosts.speedy.model import Carry, SpeedyModel, term_variables
-from subgrid.hosts.speedy.perturb import perturber
-from subgrid.hosts.speedy.settings import GenerateConfig, SpeedyConfig
+from subgrid.hosts.models import Carry, SteppedModel
+from subgrid.hosts.sampling import Calendar, GenerateConfig, column_probability
 
 logger = logging.getLogger("subgrid")
 #: Samples that may wait to be appended while the host goes on.
 WAITING = 2
 
 
-class Calendar:
-    """Which day belongs to which split; days are counted from the host's start."""
-
-    def __init__(self, host: SpeedyConfig, config: GenerateConfig) -> None:
-        try:
-            self.start = dt.date.fromisoformat(host.start)
-        except ValueError as error:
-            raise UsageError(f"start={host.start} is not an ISO date such as 2000-10-03") from error
-        self.config = config
-        self.first_train = config.spin_up_days
-        self.first_evaluation = config.spin_up_days + config.train_days
-        self.days = self.first_evaluation + config.evaluation_days
-
-    def date(self, day: int) -> dt.date:
-        """Calendar date of a day."""
-        return self.start + dt.timedelta(days=day)
-
-    def split(self, day: int) -> str | None:
-        """``train``, ``validation``, ``test`` or None (spin-up and gaps).
-
-        The evaluation stretch is cut at month starts (or, if it is shorter than two months, into halves);
-        its parts alternate between validation and test, each beginning with a gap.
-        """
-        if day < self.first_train:
-            return None
-        if day < self.first_evaluation:
-            return "train"
-        into = day - self.first_evaluation
-        if self.config.evaluation_days < 59:
-            length = -(-self.config.evaluation_days // 2)
-            part, since = divmod(into, length)
-        else:
-            first, date = self.date(self.first_evaluation), self.date(day)
-            part = (date.year - first.year) * 12 + date.month - first.month
-            since = date.day - 1 if part else into
-        if since < self.config.gap_days:
-            return None
-        return ("validation", "test")[part % 2]
-
-    def restart_here(self, day: int) -> bool:
-        """Whether the state at the start of ``day`` is kept: the evaluation stretch's start and its month starts."""
-        if day < self.first_evaluation:
-            return False
-        return day == self.first_evaluation or self.date(day).day == 1 or self._half_start(day)
-
-    def _half_start(self, day: int) -> bool:
-        half = -(-self.config.evaluation_days // 2)
-        return self.config.evaluation_days < 59 and day == self.first_evaluation + half
-
-
-def column_probability(area: NDArray[np.float64], fraction: float) -> NDArray[np.float64]:
-    """Probability of drawing each column: proportional to area, on average ``fraction``."""
-    return np.minimum(1.0, fraction * area / area.mean())
-
-
 class Generator:
     """Runs the host and fills a store, day by day; :meth:`run` resumes what a kill left."""
 
-    def __init__(self, path: Path | str, host: SpeedyConfig, config: GenerateConfig, name: str = "speedy") -> None:
+    def __init__(
+        self, path: Path | str, name: str, host: Any, config: GenerateConfig, build: Callable[[], SteppedModel]
+    ) -> None:
+        """What is to be made.
+
+        Args:
+            path: of the store.
+            name: of the host.
+            host: its settings, a dataclass with ``start`` and ``steps_per_day``.
+            config: of the sampling.
+            build: the host's model, which records the terms if ``config`` says so.
+        """
         config.check(host)
-        self.path, self.host, self.config, self.name = Path(path), host, config, name
+        self.path, self.host, self.config, self.name, self.build = Path(path), host, config, name, build
         self.calendar = Calendar(host, config)
         self.perturb: Callable[[Carry], Mapping[str, Any]] | None = None
-        expanded, base = variable_set("speedy_expanded"), variable_set("speedy")
-        base_names = {v.name for v in base.inputs}
-        self.arrays = {
-            "inputs": base.inputs,
-            "history": tuple(v for v in expanded.inputs if v.name not in base_names),
-            "targets": base.targets,
-        }
-        if config.terms:
-            self.arrays["terms"] = term_variables()
 
     def run(self) -> ColumnStore:
         """Generate (or go on generating) the store.
@@ -118,10 +62,10 @@ class Generator:
         with only_writer(self.path):
             if self.path.exists():
                 return self._finished()
-            model = SpeedyModel(self.host, record_terms=self.config.terms)
+            model = self.build()
             spec = StoreSpec(
                 grid=model.grid,
-                arrays=self.arrays,
+                arrays=dict(model.arrays),
                 time_step=model.dt,
                 host=self.name,
                 provenance=provenance(host=self.host, generate=self.config),
@@ -130,8 +74,8 @@ class Generator:
             with log_file(writer.folder, "generate"):
                 return self._fill(model, writer)
 
-    def _fill(self, model: SpeedyModel, writer: StoreWriter) -> ColumnStore:
-        self.perturb = perturber(model, self.config.seed) if self.config.perturbed_fraction else None
+    def _fill(self, model: SteppedModel, writer: StoreWriter) -> ColumnStore:
+        self.perturb = model.perturber(self.config.seed) if self.config.perturbed_fraction else None
         climate = self._climate(writer.folder / "control" / "daily", model)
         day, carry = 0, model.initial()
         if writer.resumed is not None:
@@ -148,7 +92,7 @@ class Generator:
         store = open_store(self.path)
         wanted = json.loads(json.dumps(provenance(host=self.host, generate=self.config)))
         # A setting that the store's own generation did not have yet had its default.
-        defaults = {"host": asdict(SpeedyConfig()), "generate": asdict(GenerateConfig())}
+        defaults = {"host": asdict(type(self.host)()), "generate": asdict(GenerateConfig())}
         held = {name: store.spec.provenance.get(name) for name in defaults}
         changed = [name for name, one in held.items() if not one or {**defaults[name], **one} != wanted[name]]
         if changed:
@@ -159,7 +103,7 @@ class Generator:
         logger.info("generate: %s is finished already", self.path)
         return store
 
-    def _climate(self, path: Path, model: SpeedyModel) -> ClimateWriter:
+    def _climate(self, path: Path, model: SteppedModel) -> ClimateWriter:
         profiles, scalars = model.climate_names()
         first = self.calendar.date(self.calendar.first_train)
         return ClimateWriter(
@@ -172,7 +116,7 @@ class Generator:
             attributes={"source": "the host's own column physics", "host": self.name},
         )
 
-    def _days(self, model: SpeedyModel, writer: StoreWriter, climate: ClimateWriter, carry: Carry, first: int) -> None:
+    def _days(self, model: SteppedModel, writer: StoreWriter, climate: ClimateWriter, carry: Carry, first: int) -> None:
         advance = model.program()
         with Progress("generate", self.calendar.days, "days", done=first) as bar, _Behind(writer) as rows:
             for day in range(first, self.calendar.days):
@@ -189,11 +133,11 @@ class Generator:
                     rows.wait()
                     writer.checkpoint({"day": np.asarray(day + 1), **model.to_arrays(carry)})
 
-    def _save_restart(self, folder: Path, day: int, model: SpeedyModel, carry: Carry) -> None:
+    def _save_restart(self, folder: Path, day: int, model: SteppedModel, carry: Carry) -> None:
         folder.mkdir(exist_ok=True)
         write_arrays(folder / f"{self.calendar.date(day)}.safetensors", model.to_arrays(carry))
 
-    def _one_day(self, model: SpeedyModel, rows: _Behind, advance: Any, carry: Carry, day: int) -> Carry:
+    def _one_day(self, model: SteppedModel, rows: _Behind, advance: Any, carry: Carry, day: int) -> Carry:
         steps = self.host.steps_per_day
         split = self.calendar.split(day)
         sampled = {s + 1 for s in range(steps) if split and (day * steps + s) % self.config.stride == 0}
@@ -207,7 +151,7 @@ class Generator:
                 self._sample(model, rows, carry, split)
         return carry
 
-    def _sample(self, model: SpeedyModel, rows: _Behind, carry: Carry, split: str) -> None:
+    def _sample(self, model: SteppedModel, rows: _Behind, carry: Carry, split: str) -> None:
         train = split == "train"
         fraction = self.config.fraction if train else self.config.evaluation_fraction
         probability = column_probability(model.grid.area, fraction)
@@ -220,7 +164,7 @@ class Generator:
 
     def _append(
         self,
-        model: SpeedyModel,
+        model: SteppedModel,
         behind: _Behind,
         carry: Carry,
         split: str,
@@ -235,7 +179,7 @@ class Generator:
 
         def rows() -> dict[str, NDArray[Any]]:
             found: dict[str, NDArray[Any]] = {
-                name: self._stack(columns, variables, chosen) for name, variables in self.arrays.items()
+                name: self._stack(columns, variables, chosen) for name, variables in model.arrays.items()
             }
             found["time"] = np.full(len(chosen), time, np.int64)
             found["column"] = chosen.astype(np.int32)
