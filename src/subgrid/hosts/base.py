@@ -16,7 +16,9 @@ from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.store import ColumnStore
 from subgrid.columns.variables import VariableSet, variable_set, variable_set_names
 from subgrid.emulator.base import ColumnEmulator
+from subgrid.hosts.column.settings import ColumnConfig
 from subgrid.hosts.driving import Drive
+from subgrid.hosts.lorenz96.settings import Lorenz96Config
 from subgrid.hosts.speedy.settings import SpeedyConfig
 
 ENTRY_POINT_GROUP = "subgrid.hosts"
@@ -273,3 +275,17 @@ def _speedy(**settings: Any) -> Host:
     from subgrid.hosts.speedy.host import Speedy
 
     return Speedy(**settings)
+
+
+@register("column", ColumnConfig)
+def _column(**settings: Any) -> Host:
+    from subgrid.hosts.column.host import Columns
+
+    return Columns(**settings)
+
+
+@register("lorenz96", Lorenz96Config)
+def _lorenz96(**settings: Any) -> Host:
+    from subgrid.hosts.lorenz96.host import Lorenz96
+
+    return Lorenz96(**settings)

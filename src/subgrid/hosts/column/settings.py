@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from subgrid.base.errors import UsageError, require_seed
+from subgrid.hosts.seas import OBSERVED, sst_difference
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class ColumnConfig:
         levels: equal layers of sigma.
         time_step_minutes: model step.
         coldest_sea, warmest_sea: sea-surface temperatures of the first and the last column, K.
-        sst: a difference to them, K.
+        sst: ``observed``, those themselves, or these warmer or colder by so much everywhere, such as ``+4K``.
         radiative_cooling: of the troposphere, K/day.
         forcing: standard deviation of the large-scale cooling by ascent at mid-levels, K/day.
         forcing_hours: its decorrelation time, h.
@@ -31,7 +32,7 @@ class ColumnConfig:
     time_step_minutes: int = 20
     coldest_sea: float = 296.0
     warmest_sea: float = 302.0
-    sst: float = 0.0
+    sst: str = OBSERVED
     radiative_cooling: float = 1.5
     forcing: float = 4.0
     forcing_hours: float = 36.0
@@ -53,8 +54,7 @@ class ColumnConfig:
                 f"host.coldest_sea={self.coldest_sea} and host.warmest_sea={self.warmest_sea} must rise within 270 and "
                 "320 K"
             )
-        if abs(self.sst) > 20.0:
-            raise UsageError(f"host.sst={self.sst} is more than 20 K")
+        sst_difference(self.sst)
         if not 0.0 < self.relative_humidity <= 1.0 or not 0.25 <= self.convective_hours <= 48.0:
             raise UsageError(
                 f"host.relative_humidity={self.relative_humidity} must lie in (0, 1], "
@@ -65,6 +65,11 @@ class ColumnConfig:
                 raise UsageError(f"host.{name}={getattr(self, name)} must lie in [0, {most:g}]")
         if not self.forcing_hours > 0.0:
             raise UsageError(f"host.forcing_hours={self.forcing_hours} must be positive")
+
+    @property
+    def sst_change(self) -> float:
+        """What is added to the sea-surface temperatures, K."""
+        return sst_difference(self.sst)
 
     @property
     def steps_per_day(self) -> int:

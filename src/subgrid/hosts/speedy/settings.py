@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from subgrid.base.errors import UsageError
+from subgrid.hosts.seas import OBSERVED, sst_difference
 
-OBSERVED = "observed"
-MOST_SST_CHANGE = 20.0
-_WARMER = re.compile(r"[+-]\d+(\.\d+)?K")
 #: Beyond any climate model's; jcm would fail later, and less clearly.
 MOST_LEVELS = 128
 
@@ -42,17 +39,14 @@ class SpeedyConfig:
             raise UsageError(f"host.time_step_minutes={self.time_step_minutes} must lie in [1, 1440]")
         if self.levels < 5:
             raise UsageError(f"SPEEDY physics needs at least 5 levels, not {self.levels}")
-        if self.sst != OBSERVED and _WARMER.fullmatch(self.sst) is None:
-            raise UsageError(f"host.sst={self.sst} must be {OBSERVED}, or a difference to it such as +4K or -2.5K")
-        if abs(self.sst_change) > MOST_SST_CHANGE:
-            raise UsageError(f"host.sst={self.sst} is more than {MOST_SST_CHANGE:g} K from the observed")
+        sst_difference(self.sst)
         if 1440 % self.time_step_minutes:
             raise UsageError(f"time_step_minutes={self.time_step_minutes} does not divide a day")
 
     @property
     def sst_change(self) -> float:
         """What is added to the observed sea-surface temperatures, K."""
-        return 0.0 if self.sst == OBSERVED else float(self.sst.removesuffix("K"))
+        return sst_difference(self.sst)
 
     @property
     def steps_per_day(self) -> int:
