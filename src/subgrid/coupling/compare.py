@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,19 @@ from subgrid.physics.constants import SPEEDY
 from subgrid.scores.climate import area_mean, histogram, zonal_mean
 
 SECONDS_PER_DAY = 86400.0
+RAIN = ("convective_precipitation", "large_scale_precipitation")
+#: What the budgets need beside rain.
+BUDGET = (
+    "column_heating",
+    "column_moistening",
+    "absorbed_solar",
+    "outgoing_longwave",
+    "surface_net_shortwave",
+    "surface_upward_longwave",
+    "surface_downward_longwave",
+    "sensible_heat_flux",
+    "evaporation",
+)
 #: Where "mid-troposphere" is.
 MID_SIGMA = 0.51
 #: Edges of the histogram of daily precipitation, mm/day.
@@ -33,28 +47,54 @@ def _values(array: xr.DataArray) -> NDArray[np.float64]:
     return np.asarray(array.values, np.float64)
 
 
+#: Series of a climate: the daily means that each needs, and what is made of them, (time, column).
+SERIES: dict[str, tuple[tuple[str, ...], Callable[[xr.Dataset, ColumnGrid], xr.DataArray]]] = {
+    "temperature_mid": (
+        ("temperature",),
+        lambda daily, grid: daily["temperature"][:, grid.vertical.nearest_level(MID_SIGMA)],
+    ),
+    "temperature_lowest": (("temperature",), lambda daily, grid: daily["temperature"][:, -1]),
+    "humidity_lowest": (("specific_humidity",), lambda daily, grid: daily["specific_humidity"][:, -1] * 1e3),
+    "precipitation": (RAIN, lambda daily, grid: precipitation(daily)),
+    "evaporation": (("evaporation",), lambda daily, grid: daily["evaporation"] * SECONDS_PER_DAY),
+    "outgoing_longwave": (("outgoing_longwave",), lambda daily, grid: daily["outgoing_longwave"]),
+    "absorbed_solar": (("absorbed_solar",), lambda daily, grid: daily["absorbed_solar"]),
+    "column_water_vapour": (("column_water_vapour",), lambda daily, grid: daily["column_water_vapour"]),
+    "slow_mean": (("x",), lambda daily, grid: daily["x"].mean("level")),
+    "slow_variance": (("x",), lambda daily, grid: daily["x"].var("level")),
+}
+#: Figures that decide: of which series, and whether a difference to the control or a ratio.
+VERDICT = {
+    "mid_troposphere_temperature_difference_K": ("temperature_mid", "difference"),
+    "lowest_level_temperature_difference_K": ("temperature_lowest", "difference"),
+    "lowest_level_humidity_ratio": ("humidity_lowest", "ratio"),
+    "precipitation_ratio": ("precipitation", "ratio"),
+    "slow_mean_difference": ("slow_mean", "difference"),
+    "slow_variance_ratio": ("slow_variance", "ratio"),
+}
+#: Profiles whose zonal means and distance to the control are kept, where a host has them.
+SECTIONS, DISTANCES = ("temperature", "specific_humidity", "u_wind"), ("temperature", "u_wind", "x")
+
+
 def global_series(daily: xr.Dataset, grid: ColumnGrid) -> dict[str, NDArray[np.float64]]:
-    """Area means of each day, (time,): the quantities that show a drift."""
-    mid = grid.vertical.nearest_level(MID_SIGMA)
-    fields = {
-        "temperature_mid": daily["temperature"][:, mid],
-        "temperature_lowest": daily["temperature"][:, -1],
-        "humidity_lowest": daily["specific_humidity"][:, -1] * 1e3,
-        "precipitation": precipitation(daily),
-        "evaporation": daily["evaporation"] * SECONDS_PER_DAY,
-        "outgoing_longwave": daily["outgoing_longwave"],
-        "absorbed_solar": daily["absorbed_solar"],
-        "column_water_vapour": daily["column_water_vapour"],
+    """Area means of each day, (time,): the quantities that show a drift, of those that the host has."""
+    return {
+        name: area_mean(_values(make(daily, grid)), grid.area)
+        for name, (needs, make) in SERIES.items()
+        if all(one in daily for one in needs)
     }
-    return {name: area_mean(_values(field), grid.area) for name, field in fields.items()}
 
 
 def budgets(daily: xr.Dataset, grid: ColumnGrid) -> dict[str, NDArray[np.float64]]:
     """Area means of each day, (time,), W/m2: what the column physics creates of energy and of water (times Lv).
 
+    Nothing where the host has not all of their terms.
+
     Energy: ``cp dT - (absorbed solar - surface net shortwave) - (upward - downward surface longwave - outgoing)
     - sensible heat - Lv P``; water: ``Lv (dq + P - E)``. Both vanish for a closed column physics.
     """
+    if not all(name in daily for name in (*RAIN, *BUDGET)):
+        return {}
     rain = daily["convective_precipitation"] + daily["large_scale_precipitation"]
     energy = (
         daily["column_heating"]
@@ -90,19 +130,17 @@ def compare(run: xr.Dataset, control: xr.Dataset, grid: ColumnGrid) -> xr.Datase
         per_source = [make(daily, grid) for daily in both]
         for key in per_source[0]:
             found[f"{name}_{key}"] = (("source", "time"), np.stack([p[key] for p in per_source]))
-    for name in ("temperature", "specific_humidity", "u_wind"):
+    for name in (name for name in SECTIONS if name in run):
         means = [_values(daily[name][late].mean("time")) for daily in both]
         zonal = [zonal_mean(mean, grid.latitude, grid.area, latitude_edges(grid)) for mean in means]
         found[f"zonal_{name}"] = (("source", "level", "latitude"), np.stack(zonal))
-    rain = [precipitation(daily) for daily in both]
-    found["map_precipitation"] = (
-        ("source", "column"),
-        np.stack([_values(r[late].mean("time")) for r in rain]),
-    )
-    shares = [histogram(_values(r[late]), grid.area, RAIN_EDGES) for r in rain]
-    found["histogram_precipitation"] = (("source", "bin"), np.stack(shares))
-    found["rmse_temperature"] = (("time", "level"), _rmse(run, control, grid, "temperature"))
-    found["rmse_u_wind"] = (("time", "level"), _rmse(run, control, grid, "u_wind"))
+    if all(name in run for name in RAIN):
+        rain = [precipitation(daily) for daily in both]
+        found["map_precipitation"] = (("source", "column"), np.stack([_values(r[late].mean("time")) for r in rain]))
+        shares = np.stack([histogram(_values(r[late]), grid.area, RAIN_EDGES) for r in rain])
+        found["histogram_precipitation"] = (("source", "bin"), shares)
+    for name in (name for name in DISTANCES if name in run):
+        found[f"rmse_{name}"] = (("time", "level"), _rmse(run, control, grid, name))
     edges = latitude_edges(grid)
     return xr.Dataset(
         found,
@@ -133,13 +171,9 @@ def latitude_edges(grid: ColumnGrid) -> NDArray[np.float64]:
 def verdict(comparison: xr.Dataset, part: slice | None = None) -> dict[str, float]:
     """The figures that decide, over ``part`` of the days (default: the last third)."""
     part = part or window(comparison.sizes["time"])
-    mean = {
-        name: comparison[f"series_{name}"][:, part].mean("time").values
-        for name in ("temperature_mid", "temperature_lowest", "humidity_lowest", "precipitation")
-    }
-    return {
-        "mid_troposphere_temperature_difference_K": float(mean["temperature_mid"][0] - mean["temperature_mid"][1]),
-        "lowest_level_temperature_difference_K": float(mean["temperature_lowest"][0] - mean["temperature_lowest"][1]),
-        "lowest_level_humidity_ratio": float(mean["humidity_lowest"][0] / mean["humidity_lowest"][1]),
-        "precipitation_ratio": float(mean["precipitation"][0] / mean["precipitation"][1]),
-    }
+    found = {}
+    for key, (name, kind) in VERDICT.items():
+        if f"series_{name}" in comparison:
+            emulator, control = comparison[f"series_{name}"][:, part].mean("time").values
+            found[key] = float(emulator - control if kind == "difference" else emulator / control)
+    return found

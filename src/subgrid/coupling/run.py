@@ -181,18 +181,20 @@ def matched_control(store: ColumnStore, driven: Any, restart: Path, days: int, o
 
 
 class _DriftWatch:
-    """Stops a run whose global-mean temperature leaves the control's by more than 10 K."""
+    """Stops a run whose global-mean temperature, if it has one, leaves the control's by more than 10 K."""
 
     def __init__(self, control: xr.Dataset, grid: Any) -> None:
         thickness = np.diff(np.add(grid.vertical.hyai, grid.vertical.hybi))
         self.weight = thickness[:, None] * grid.area
         self.weight = self.weight / self.weight.sum()
-        self.control = control
+        self.control = control if "temperature" in control else None
 
     def _mean(self, temperature: NDArray[Any]) -> float:
         return float((np.asarray(temperature, np.float64) * self.weight).sum())
 
     def __call__(self, day: int, means: Mapping[str, NDArray[Any]]) -> str | None:
+        if self.control is None:
+            return None
         difference = self._mean(means["temperature"]) - self._mean(self.control["temperature"][day].values)
         if abs(difference) <= DRIFT_BOUND:
             return None
@@ -231,7 +233,7 @@ def _metrics(
         counter.name: float(area_mean(run[counter.name].mean("time").values, driven.grid.area))
         for counter in emulator.counters
     }
-    for name in ("energy_residual", "water_residual"):
+    for name in (name for name in ("energy_residual", "water_residual") if f"budget_{name}" in comparison):
         both = comparison[f"budget_{name}"].mean("time").values
         metrics[f"{name}_W_m2"] = {"emulator": float(both[0]), "control": float(both[1])}
     return metrics

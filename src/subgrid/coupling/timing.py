@@ -28,10 +28,10 @@ def network_alone(emulator: ColumnEmulator, sample: Any) -> float:
 
 
 def step_times(host: Any, emulator: ColumnEmulator, restart: Path, drive: Drive) -> dict[str, float]:
-    """Milliseconds per step: own physics, dynamics only, null callback, coupled, and the emulator alone in torch.
+    """Milliseconds per step: own physics, dynamics only, coupled, the emulator alone in torch, null callback.
 
-    ``callback`` is what crossing to torch and back costs; ``coupling`` what the coupled step costs beyond dynamics
-    and network.
+    ``coupling`` is what the coupled step costs beyond dynamics and network; ``callback``, of hosts that have one, what
+    crossing to torch and back costs.
     """
     carry = host.start(restart)
     sample = host.flat_columns(carry, emulator)
@@ -40,10 +40,12 @@ def step_times(host: Any, emulator: ColumnEmulator, restart: Path, drive: Drive)
     parts = {
         "own_physics": host.time_steps(None, restart),
         "dynamics": host.time_steps(host.null_physics, restart),
-        "null_callback": host.time_steps(host.null_callback_physics(emulator), restart, **written),
         "coupled": host.time_steps(physics, restart, **written),
         "network": network_alone(emulator, sample),
     }
-    parts["callback"] = parts["null_callback"] - parts["dynamics"]
+    crossing = host.null_callback_physics(emulator)
+    if crossing is not None:
+        parts["null_callback"] = host.time_steps(crossing, restart, **written)
+        parts["callback"] = parts["null_callback"] - parts["dynamics"]
     parts["coupling"] = parts["coupled"] - parts["dynamics"] - parts["network"]
     return {name: round(1e3 * value, 3) for name, value in parts.items()}

@@ -124,7 +124,7 @@ class TorchModel(ABC):
     def own_physics(self, at: Situation, replaced: Iterable[str] = (), given: Fields | None = None) -> Answer:
         """All processes in their order; those ``replaced`` are ``given``, together, where the first of them stands."""
         replaced = set(replaced)
-        total, parts, put = self._nothing(), {}, False
+        total, parts, put = self.nothing(), {}, False
         for name in self.processes:
             if name in replaced:
                 found = {} if put else dict(given or {})
@@ -134,14 +134,15 @@ class TorchModel(ABC):
             parts[name] = found
             total = {key: value + found[key] if key in found else value for key, value in total.items()}
         if self.record_terms:
-            nothing = self._nothing()
+            nothing = self.nothing()
             for variable in self.term_variables():
                 target, _, process = variable.name.rpartition("_tendency_")
                 key = f"{target}_tendency"
                 total[variable.name] = parts[process].get(key, nothing[key])
         return Answer(total, {})
 
-    def _nothing(self) -> Fields:
+    def nothing(self) -> Fields:
+        """Targets of no column physics."""
         n, levels = self.grid.columns, self.grid.levels
         made = {True: torch.zeros(levels, n, dtype=torch.float64), False: torch.zeros(n, dtype=torch.float64)}
         return {v.name: made[v.kind == "profile"] for v in self.variables.targets}
@@ -286,6 +287,11 @@ class TorchHost(SteppedHost):
         """Processes of the column physics and the targets of each."""
         found: Mapping[str, tuple[str, ...]] = self.model.processes
         return found
+
+    def null_physics(self, at: Situation) -> Answer:
+        """No column physics at all."""
+        del at
+        return Answer(self.model.nothing(), {})
 
     def act(
         self, emulator: ColumnEmulator, sample: NDArray[np.float32], drive: Drive, replaced: frozenset[str]

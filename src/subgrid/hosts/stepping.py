@@ -83,6 +83,14 @@ class SteppedHost(ABC):
             self._driven[key] = (*self.act(emulator, sample, drive, replaced), emulator)
         return self._driven[key][:2]
 
+    @abstractmethod
+    def null_physics(self, at: Any) -> Any:
+        """No column physics at all: what a step of the dynamics alone costs."""
+
+    def null_callback_physics(self, emulator: ColumnEmulator) -> Any:
+        """No column physics, but the crossing that ``emulator`` would need; None: there is none."""
+        del emulator
+
     @property
     @abstractmethod
     def variables(self) -> VariableSet:

@@ -90,8 +90,7 @@ class Speedy(SteppedHost):
 
         return physics
 
-    @staticmethod
-    def null_physics(at: Situation) -> Result:
+    def null_physics(self, at: Situation) -> Result:
         """No column physics at all: what a step of the dynamics alone costs."""
         nothing = jnp.zeros_like(at.columns["temperature"])
         return Result(dict.fromkeys(PROGNOSTIC, nothing), dict.fromkeys(FLUXES, nothing[0]), {})
