@@ -63,7 +63,7 @@ matrix-small: $(READY)
 
 # About eight minutes; each goal beside its floor from the same run. BENCH="--docs docs/performance.md" writes the page.
 bench: $(READY)
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/table.py $(BENCH)
+	$(BIN)/python benchmarks/table.py $(BENCH)
 
 clean:
 	rm -rf $(VENV) dist build docs/_api docs/_build .mypy_cache .ruff_cache .pytest_cache

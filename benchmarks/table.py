@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 TOPICS = ("start", "conversion", "kaggle", "loader", "scores", "training", "networks", "generation", "coupling")
+#: Where jax and torch take turns on the same cores, threads that wait must not spin; alone, torch is faster if they do.
+TAKE_TURNS = ("generation", "coupling")
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 HEAD = ("topic", "what", "measured", "floor", "ratio", "goal", "met")
 #: Packages whose versions decide the figures.
@@ -24,7 +26,10 @@ def run_all(smoke: bool) -> list[dict[str, Any]]:
     for topic in TOPICS:
         print(f"{topic} ...", file=sys.stderr, flush=True)
         command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name(f"{topic}.py"))]
-        done = subprocess.run(command + ["--smoke"] * smoke, check=True, stdout=subprocess.PIPE, text=True)
+        waiting = {"OMP_WAIT_POLICY": "PASSIVE"} if topic in TAKE_TURNS else {}
+        environment = {**os.environ, **waiting}
+        words = command + ["--smoke"] * smoke
+        done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, env=environment)
         found.append(json.loads(done.stdout))
     return found
 

@@ -76,10 +76,14 @@ def _convolution(channels_in: int, channels_out: int, kernel: int, gain: float =
 
 
 class _GroupNorm(nn.GroupNorm):
-    """Torch's, without its look at the batch size, which makes a tracer warn."""
+    """Torch's, without its look at the batch size, which makes a tracer warn, and always in its weights' precision.
+
+    Where torch mixes precisions on a CPU it would normalise in bfloat16, which takes it four times as long as in
+    float32; on a GPU it takes float32 by itself.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+        return torch.group_norm(x.to(self.weight.dtype), self.num_groups, self.weight, self.bias, self.eps)
 
 
 def _group_norm(channels: int, config: UNetConfig) -> nn.GroupNorm:
