@@ -65,7 +65,7 @@ def test_budgets_close_for_a_closed_physics_and_show_a_leak(grid):
 
 def test_histogram_counts_all_rain(grid):
     found = compare(climate(), climate(), grid)
-    share = found["histogram_precipitation"].sel(source="control").values
+    share = found["histogram_precipitation"].sel(source="control", surface="globe").values
     np.testing.assert_allclose(share.sum(), 1.0)
     rain = 3e-5 * 86400
     assert share[np.searchsorted(RAIN_EDGES, rain) - 1] == pytest.approx(1.0)
@@ -92,3 +92,46 @@ def test_window_is_the_last_third(days, first):
 
 def test_a_day_has_whole_steps():
     assert SpeedyConfig().steps_per_day == 48
+
+
+def test_land_and_sea_have_histograms_of_their_own(grid):
+    wet = climate()
+    wet["convective_precipitation"][:, 1::2] = 2e-4  # the northern row
+    land = np.where(grid.latitude > 0, 0.9, 0.1)
+    found = compare(climate(), wet, grid, land)["histogram_precipitation"].sel(source="control")
+    heavy = np.searchsorted(RAIN_EDGES, 2.1e-4 * 86400) - 1
+    assert found.sel(surface="land")[heavy] == 1.0 and found.sel(surface="ocean")[heavy] == 0.0
+    assert found.sel(surface="globe")[heavy] == 0.5
+
+
+def test_regions_have_means_and_spreads_from_day_to_day(grid):
+    run = climate()
+    run["convective_precipitation"][:, 1::2] *= np.arange(DAYS)[:, None]
+    found = compare(run, climate(), grid)["region_precipitation"].sel(source="emulator")
+    north = (2e-5 * np.arange(6, 9) + 1e-5) * 86400  # the last third
+    expected = [north.mean(), north.std()]
+    np.testing.assert_allclose(found.sel(region="northern extratropics"), expected)
+    np.testing.assert_allclose(found.sel(region="southern extratropics"), [3e-5 * 86400, 0.0], atol=1e-12)
+    assert np.isnan(found.sel(region="tropics")).all()  # no column there
+
+
+def test_distances_of_means_and_months_are_mass_weighted(grid):
+    warm = climate()
+    warm["temperature"][:, 3] += 2.0
+    warm["temperature"][::2, 0] += 1.0
+    found = compare(warm, climate(), grid)
+    np.testing.assert_allclose(found["profile_rmse_temperature"], [2 / 3, 0.0, 0.0, 2.0])
+    np.testing.assert_allclose(found["month_rmse_temperature"], [np.sqrt((4.0 + (5 / 9) ** 2) / 4)])
+
+
+def test_a_host_without_temperature_has_what_it_has(grid):
+    time = climate()["time"]
+    rng = np.random.default_rng(0)
+    run, control = (
+        xr.Dataset({"x": (("time", "level", "column"), rng.normal(size=(DAYS, LEVELS, 8)))}, coords={"time": time})
+        for _ in range(2)
+    )
+    found = compare(run, control, grid)
+    assert {"series_slow_mean", "series_slow_variance", "rmse_x"} <= set(found)
+    assert not any("temperature" in str(name) or "precipitation" in str(name) for name in found)
+    assert set(verdict(found)) == {"slow_mean_difference", "slow_variance_ratio"}

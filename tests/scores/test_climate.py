@@ -1,12 +1,21 @@
 """Climate statistics by hand."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from subgrid.base.errors import SubgridError
-from subgrid.scores.climate import area_mean, histogram, weighted_rmse, zonal_mean
+from subgrid.scores.climate import (
+    area_mean,
+    histogram,
+    mean_in_bins,
+    rain_bins,
+    weighted_rmse,
+    zonal_mean,
+    zonal_spectrum,
+)
 
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "reference" / "climsim"
 GRID_INFO = REFERENCE / "grid_info" / "ClimSim_low-res_grid-info.nc"
@@ -76,3 +85,45 @@ def test_histogram_by_hand():
 def test_unfit_input_is_refused(call, message):
     with pytest.raises(SubgridError, match=message):
         call()
+
+
+class TestSpectrum:
+    def test_a_wave_has_its_variance_at_its_wavenumber(self):
+        longitude = np.arange(16) * 2 * np.pi / 16
+        field = 3.0 + 2.0 * np.cos(5 * longitude)[:, None] * np.ones(4)
+        found = zonal_spectrum(field, np.ones(4))
+        expected = np.zeros(9)
+        expected[0], expected[5] = 9.0, 2.0
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+
+    @pytest.mark.parametrize("longitudes", [15, 16])
+    def test_it_sums_to_the_mean_square(self, longitudes):
+        rng = np.random.default_rng(0)
+        field, area = rng.normal(size=(7, longitudes, 6)), rng.uniform(0.5, 1.0, 6)
+        np.testing.assert_allclose(zonal_spectrum(field, area).sum(), area_mean(field**2, area).mean(), rtol=1e-12)
+
+    def test_nan_is_refused(self):
+        with pytest.raises(SubgridError, match="NaN"):
+            zonal_spectrum(np.full((4, 3), np.nan), np.ones(3))
+
+
+class TestRainBins:
+    def test_bins_share_the_rainy_area(self):
+        rng = np.random.default_rng(1)
+        rain, area = rng.exponential(size=(50, 40)) - 0.5, rng.uniform(0.5, 1.0, 40)
+        edges = rain_bins(rain, area, 0.1, 4)
+        assert edges[0] == -np.inf and edges[1] == 0.1 and edges[-1] == np.inf and len(edges) == 6
+        weight = np.broadcast_to(area, rain.shape)
+        shares = [weight[(rain >= a) & (rain < b)].sum() for a, b in itertools.pairwise(edges)]
+        np.testing.assert_allclose(shares, np.mean(shares), rtol=0.01)
+
+    def test_means_are_of_where_it_rains_so_much(self):
+        rain = np.array([[0.0, 1.0, 5.0], [0.0, 5.0, 1.0]])
+        field = np.stack([rain * 10.0, rain + 1.0], axis=1)
+        found = mean_in_bins(field, rain, [1.0, 1.0, 2.0], [-np.inf, 0.5, 2.0, 9.0, np.inf])
+        np.testing.assert_allclose(found[:3], [[0.0, 1.0], [10.0, 2.0], [50.0, 6.0]])
+        assert np.isnan(found[3]).all()
+
+    def test_a_desert_is_refused(self):
+        with pytest.raises(SubgridError, match="rains nowhere"):
+            rain_bins(np.zeros((2, 3)), np.ones(3), 0.1, 4)

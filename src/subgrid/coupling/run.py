@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from subgrid.base.datasets import write_dataset
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.base.files import make_folder, only_writer, read_json, remove_leftovers, write_json
 from subgrid.base.formats import COUPLED, read_record, write_record
@@ -22,6 +22,7 @@ from subgrid.base.provenance import versions
 from subgrid.columns.store import ColumnStore, open_store
 from subgrid.coupling.compare import compare, verdict
 from subgrid.coupling.timing import step_times
+from subgrid.coupling.watching import left_training, shadow_skill
 from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.files import load
 from subgrid.hosts.base import AS_TRAINED, Host, check_fits, host_of
@@ -184,8 +185,7 @@ class _DriftWatch:
     """Stops a run whose global-mean temperature, if it has one, leaves the control's by more than 10 K."""
 
     def __init__(self, control: xr.Dataset, grid: Any) -> None:
-        thickness = np.diff(np.add(grid.vertical.hyai, grid.vertical.hybi))
-        self.weight = thickness[:, None] * grid.area
+        self.weight = np.asarray(grid.vertical.sigma_thickness)[:, None] * grid.area
         self.weight = self.weight / self.weight.sum()
         self.control = control if "temperature" in control else None
 
@@ -217,10 +217,8 @@ def _metrics(
     }
     if result.days == 0:
         return metrics
-    comparison = compare(run, control.isel(time=slice(0, result.days)), driven.grid)
-    target = out / "comparison"
-    shutil.rmtree(target, ignore_errors=True)
-    comparison.to_zarr(target, mode="w", consolidated=False)
+    comparison = compare(run, control.isel(time=slice(0, result.days)), driven.grid, driven.land)
+    write_dataset(out / "comparison", comparison)
     metrics.update(verdict(comparison))
     metrics["window_days"] = comparison.attrs["window_days"]
     metrics["periods"] = [
@@ -233,6 +231,9 @@ def _metrics(
         counter.name: float(area_mean(run[counter.name].mean("time").values, driven.grid.area))
         for counter in emulator.counters
     }
+    metrics["left_training"] = left_training(run)
+    if config.shadow:
+        metrics["shadow"] = shadow_skill(run, driven.variables.targets)
     for name in (name for name in ("energy_residual", "water_residual") if f"budget_{name}" in comparison):
         both = comparison[f"budget_{name}"].mean("time").values
         metrics[f"{name}_W_m2"] = {"emulator": float(both[0]), "control": float(both[1])}

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from subgrid.base.datasets import write_dataset
 from subgrid.base.errors import SubgridError
 from subgrid.base.progress import Progress
 from subgrid.columns.store import ColumnStore, Split
@@ -21,7 +22,6 @@ from subgrid.evaluation.confidence import Confidence, confidence_of
 from subgrid.evaluation.energy import air_mass, energy_factors, has_wind
 from subgrid.evaluation.floors import Predictor
 from subgrid.evaluation.predict import emulator_predictor
-from subgrid.evaluation.sections import write_sections
 from subgrid.physics.column import wind_speed
 from subgrid.scores.climsim import ColumnScores
 from subgrid.scores.groups import DailyScores, GroupMeans, band_centres, latitude_band, rain_bin, rain_edges
@@ -232,7 +232,7 @@ def _write(path: Path, reader: _Reader, sums: _Sums) -> None:
     sigma = np.asarray(reader.grid.vertical.sigma_levels)
     fields = {**_zonal(reader, sums), **_by_rain(sums)}
     dataset = xr.Dataset(fields, coords={"latitude": band_centres(), "sigma": ("level", sigma)})
-    write_sections(path, dataset)
+    write_dataset(path, dataset)
 
 
 def _zonal(reader: _Reader, sums: _Sums) -> Fields:

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from subgrid.base.datasets import write_dataset
 from subgrid.base.errors import SubgridError, UsageError, require_seed
 from subgrid.base.files import only_writer
 from subgrid.base.formats import EVALUATION, write_record
@@ -28,7 +29,7 @@ from subgrid.evaluation.floors import Predictor, mean_predictor, ridge_predictor
 from subgrid.evaluation.members import member_scores, members_of
 from subgrid.evaluation.metrics import METRICS, STANDARD, chosen
 from subgrid.evaluation.predict import emulator_predictor
-from subgrid.evaluation.sections import SectionSums, write_sections, zonal_rows
+from subgrid.evaluation.sections import SectionSums, zonal_rows
 from subgrid.evaluation.sureness import confidence_scores
 from subgrid.scores.pointwise import PointwiseScores, channel_weights
 
@@ -210,4 +211,4 @@ def _write_sections(path: Path, emulator: ColumnEmulator, store: ColumnStore, se
             "sigma": ("level", np.asarray(store.grid.vertical.sigma_levels)),
         },
     )
-    write_sections(path, dataset)
+    write_dataset(path, dataset)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
-from subgrid.base.files import make_folder, partial_path, replace_folder
 from subgrid.columns.grid import ColumnGrid
 from subgrid.scores.groups import band_centres, latitude_band
 
@@ -24,14 +20,6 @@ def zonal_rows(grid: ColumnGrid) -> tuple[NDArray[np.float64], NDArray[np.intp]]
         return latitudes, row
     present, row = np.unique(latitude_band(grid.latitude), return_inverse=True)
     return band_centres()[present], row
-
-
-def write_sections(path: Path, sections: xr.Dataset) -> None:
-    """Write a Zarr group, in place of an older one when it is whole."""
-    beside = partial_path(path)
-    make_folder(beside.parent)
-    sections.to_zarr(beside, mode="w", consolidated=False)
-    replace_folder(beside, path)
 
 
 class SectionSums:

@@ -120,6 +120,11 @@ class SteppedHost(ABC):
         return found
 
     @property
+    def land(self) -> NDArray[np.float64] | None:
+        """Share of land of each column, (column,); None: the host knows no land."""
+        return None
+
+    @property
     def time_step(self) -> float:
         """Step, s."""
         return float(86400 / self.config.steps_per_day)

@@ -162,6 +162,12 @@ class VerticalGrid:
         """Nominal sigma of layer middles, ``hyam + hybm``: p / ps where ps = p0; length ``n_levels``, 1."""
         return tuple(a + b for a, b in zip(self.hyam, self.hybm, strict=True))
 
+    @property
+    def sigma_thickness(self) -> tuple[float, ...]:
+        """Share of each layer in the mass of a column whose surface pressure is p0, length ``n_levels``, 1."""
+        whole = tuple(a + b for a, b in zip(self.hyai, self.hybi, strict=True))
+        return tuple(below - above for above, below in pairwise(whole))
+
     def nearest_level(self, sigma: float) -> int:
         """Index of the layer whose nominal sigma is nearest to ``sigma`` (the upper one of a tie).
 

@@ -76,6 +76,12 @@ def of_source(comparison: xr.Dataset, name: str, source: str) -> NDArray[np.floa
     return np.asarray(comparison[name].values[sources.index(source)], np.float64)
 
 
+def rain_shares(comparison: xr.Dataset, source: str, surface: str = "globe") -> NDArray[np.float64]:
+    """Share of area and days in each bin of daily precipitation."""
+    surfaces = [str(s) for s in comparison["surface"].values]
+    return of_source(comparison, "histogram_precipitation", source)[surfaces.index(surface)]
+
+
 def _time_axis(ax: Axes, comparison: xr.Dataset, labelled: bool = True) -> None:
     start = first_date(comparison)
     few_ticks(ax)
@@ -204,7 +210,7 @@ def precipitation_histogram(comparison: xr.Dataset, narrow: bool = False) -> Fig
     figure, axes = panels(2, 2, 3.2, narrow, 2.6, ratios=[1.0, 1.9])
     left = np.asarray(comparison["bin_left"].values, np.float64)
     edges = np.append(left, left[-1] + (left[-1] - left[-2]))
-    shares = {s: of_source(comparison, "histogram_precipitation", s) for s in ("control", "emulator")}
+    shares = {s: rain_shares(comparison, s) for s in ("control", "emulator")}
     _light_rain(axes[0], edges, shares)
     held = np.flatnonzero(np.sum(list(shares.values()), axis=0) > 0)
     stop = int(held[-1]) + 1 if held.size else len(left)

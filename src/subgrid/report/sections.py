@@ -306,7 +306,7 @@ def histogram_caption(data: Any, window: str) -> str:
         f"How much of the area and of the last {window} days has little rain (bars), and how often each daily amount "
         "falls (steps, logarithmic)"
     )
-    dry = [100 * float(online.of_source(data, "histogram_precipitation", s)[0]) for s in ("emulator", "control")]
+    dry = [100 * float(online.rain_shares(data, s)[0]) for s in ("emulator", "control")]
     edge = float(data["bin_left"].values[1])
     return (
         f"{told}: below {edge:g} mm/day are {fixed(dry[0], 0)}% with the emulator and {fixed(dry[1], 0)}% in the "

@@ -1,4 +1,4 @@
-"""Statistics of a climate: area and zonal means, weighted RMSE and histograms; plain numpy."""
+"""Statistics of a climate: area and zonal means, weighted RMSE, histograms, spectra, bins; plain numpy."""
 
 from __future__ import annotations
 
@@ -123,6 +123,88 @@ def histogram(field: ArrayLike, area: ArrayLike, edges: ArrayLike) -> FloatArray
     inside = (bins >= 0) & (bins < n_bins)
     shares = np.bincount(bins[inside], every_weight[inside], minlength=n_bins) / every_weight.sum()
     return np.asarray(shares, dtype=np.float64)
+
+
+def zonal_spectrum(field: ArrayLike, area: ArrayLike) -> FloatArray:
+    """Variance by zonal wavenumber, ``S_m = <2 |x_m|^2>`` for m >= 1 and ``<|x_0|^2>``, x_m the Fourier mean of a row.
+
+    The sum over all wavenumbers is the mean square of the field; ``<.>`` is the area-weighted mean over latitudes, and
+    over everything before.
+
+    Args:
+        field: shape (..., longitude, latitude) on equally spaced longitudes, any unit U; no NaN.
+        area: area of columns of each latitude, not negative, shape (latitude,), any unit.
+
+    Returns:
+        Variance, shape (longitude // 2 + 1,), U2.
+
+    Raises:
+        SubgridError: shapes do not fit, areas are unfit, or the field holds NaN.
+
+    Source: Parseval's theorem.
+    """
+    values, weights = _columns(field, area)
+    if values.ndim < 2 or np.isnan(values).any():
+        raise SubgridError("spectrum: the field must end in longitudes and latitudes and hold no NaN")
+    n = values.shape[-2]
+    power = np.abs(np.fft.rfft(values, axis=-2) / n) ** 2
+    power[..., 1 : (n + 1) // 2, :] *= 2.0  # wavenumbers that stand for two
+    found = area_mean(power, weights)
+    return np.asarray(found.reshape(-1, found.shape[-1]).mean(0))
+
+
+def rain_bins(rain: ArrayLike, area: ArrayLike, dry: float, count: int) -> FloatArray:
+    """Edges of a bin without rain and of ``count`` bins that share the rainy area equally, shape (count + 2,).
+
+    Args:
+        rain: shape (..., column), any unit U; no NaN.
+        area: area of columns, shape (column,), any unit.
+        dry: less is no rain, U.
+        count: bins of rain.
+
+    Raises:
+        SubgridError: shapes do not fit, areas are unfit, or it rains nowhere.
+
+    Source: the rain-percentile bins of Hu et al. (2024, arXiv 2407.00124) and arXiv 2511.20963.
+    """
+    values, weights = _columns(rain, area)
+    wet = values >= dry
+    if not wet.any():
+        raise SubgridError("rain bins: it rains nowhere")
+    amounts = values[wet]
+    order = np.argsort(amounts)
+    reached = np.cumsum(np.broadcast_to(weights, values.shape)[wet][order])
+    inner = [amounts[order][np.searchsorted(reached, share * reached[-1])] for share in np.arange(1, count) / count]
+    return np.concatenate([[-np.inf, dry], inner, [np.inf]])
+
+
+def mean_in_bins(field: ArrayLike, by: ArrayLike, area: ArrayLike, edges: ArrayLike) -> FloatArray:
+    """Area-weighted mean of ``field`` where ``by`` lies in each bin.
+
+    Args:
+        field: shape (time, level, column), any unit U.
+        by: shape (time, column), the unit of ``edges``.
+        area: shape (column,), any unit.
+        edges: shape (bin + 1,), not decreasing.
+
+    Returns:
+        Means, shape (bin, level), U; NaN in bins without any.
+
+    Raises:
+        SubgridError: shapes do not fit, or areas are unfit.
+
+    Source: definition.
+    """
+    values, weights = _columns(field, area)
+    chosen, limits = np.asarray(by, np.float64), np.asarray(edges, np.float64)
+    if values.ndim != 3 or chosen.shape != (values.shape[0], values.shape[2]):
+        raise SubgridError(f"means in bins: field {values.shape} and {chosen.shape} do not fit")
+    found = np.full((len(limits) - 1, values.shape[1]), np.nan)
+    for k in range(len(limits) - 1):
+        inside = ((chosen >= limits[k]) & (chosen < limits[k + 1])) * weights
+        if inside.sum() > 0:
+            found[k] = np.einsum("tlc,tc->l", values, inside) / inside.sum()
+    return found
 
 
 def _columns(field: ArrayLike, area: ArrayLike) -> tuple[FloatArray, FloatArray]:

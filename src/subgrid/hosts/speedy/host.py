@@ -36,6 +36,11 @@ class Speedy(SteppedHost):
         return SpeedyModel(self.config, record_terms)
 
     @property
+    def land(self) -> NDArray[np.float64]:
+        """Share of land of each column."""
+        return np.asarray(self.model.terrain.fmask, np.float64).ravel()
+
+    @property
     def variables(self) -> VariableSet:
         """Everything that it supplies and needs."""
         return variable_set("speedy_expanded")

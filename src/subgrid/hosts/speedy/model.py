@@ -57,6 +57,8 @@ TERM_GROUPS: dict[str, tuple[str, ...]] = {
     "surface": ("surface",),
     "diffusion": ("vertical_diffusion",),
 }
+#: Tendencies by the column physics that daily means keep.
+PHYSICS_MEANS = ("temperature_tendency", "specific_humidity_tendency")
 #: Fluxes that a column physics returns, and column budgets kept beside them in the daily means.
 FLUXES = tuple(v.name for v in variable_set("speedy").targets if v.kind == "scalar")
 BUDGETS = ("column_water_vapour", "column_heating", "column_moistening", "host_limiter_moistening")
@@ -429,7 +431,7 @@ class SpeedyModel:
 
     def climate_names(self) -> tuple[list[str], list[str]]:
         """Names of the daily-mean fields: profiles, then scalars."""
-        return list(PROGNOSTIC), ["surface_pressure", *FLUXES, *BUDGETS]
+        return [*PROGNOSTIC, *PHYSICS_MEANS], ["surface_pressure", *FLUXES, *BUDGETS]
 
     def column_names(self) -> list[str]:
         """Names of everything that ``carry.columns`` holds."""
