@@ -146,7 +146,7 @@ def test_it_acts_on_the_variables_that_are_named(model, at, own, strange, area):
 
 def test_a_shadow_does_not_act_and_is_scored(model, at, own, strange, area):
     found = jax.jit(driven(model, strange, Drive(shadow=True), area))(at)
-    same(found, own, 0.0)
+    same(found, own, 1e-6)  # compiled in another program
     assert float(found.diagnostics["calls"]) == 1.0
     told = {key: found.diagnostics[shadow_name(key, "temperature_tendency")] for key in SHADOW}
     np.testing.assert_allclose(told["error"], 1.0, rtol=1e-4)

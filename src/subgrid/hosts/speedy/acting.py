@@ -15,6 +15,7 @@ from subgrid.hosts.driving import Drive
 from subgrid.hosts.speedy.model import (
     FLUXES,
     G_TO_KG,
+    TAP,
     TERM_GROUPS,
     ColumnPhysics,
     Fields,
@@ -71,13 +72,14 @@ def beside_own(model: SpeedyModel, physics: ColumnPhysics, replaced: frozenset[s
     clouds, radiation to the surface, the surface's emission to longwave) it is the emulator's. How high clouds reach
     is always the host's own diagnosis. Terms of which nothing is used are not computed.
     """
+    terms = [term for term in model.model.physics.terms if term.category != TAP]
     categories = {category: process for process in TERM_GROUPS for category in TERM_GROUPS[process]}
 
     def combined(at: Situation) -> Result:
         emulated = physics(at)
         total = dict(emulated.tendencies)
         diagnostics = dict(model.fresh_physics_carry)
-        for term in model.model.physics.terms:
+        for term in terms:
             own, diagnostics = term(at.state, diagnostics, at.forcing, model.terrain)
             process = categories.get(term.category, "")
             if process in replaced:

@@ -122,11 +122,15 @@ def flat(field: jax.Array) -> jax.Array:
     return field.reshape(*field.shape[:-2], -1)
 
 
+#: Category of the terms that record.
+TAP = "tap"
+
+
 class _Tap(PhysicsTerm):
     """Records the running tendency sum between two of jcm's terms; adds nothing itself."""
 
-    name = "tap"
-    category = "tap"
+    name = TAP
+    category = TAP
 
     def __init__(self, label: str) -> None:
         super().__init__()
