@@ -12,9 +12,10 @@ from subgrid.base.places import Place
 
 STORE, EMULATOR, RUN = "column store", "emulator", "training run"
 EVALUATION, COUPLED, BUNDLE = "evaluation", "coupled run", "bundle"
-SWEEP, SCORES, SHARED = "sweep", "scores of a run", "pushed run"
+SWEEP, SCORES, SHARED, ENSEMBLE = "sweep", "scores of a run", "pushed run", "ensemble"
 #: The version of each kind of result that this package writes and reads.
-VERSIONS = {STORE: 1, EMULATOR: 1, RUN: 1, EVALUATION: 1, COUPLED: 1, BUNDLE: 1, SWEEP: 1, SCORES: 1, SHARED: 1}
+_KINDS = (STORE, EMULATOR, RUN, EVALUATION, COUPLED, BUNDLE, SWEEP, SCORES, SHARED, ENSEMBLE)
+VERSIONS = dict.fromkeys(_KINDS, 1)
 _MARKS = ("kind", "format_version")
 
 

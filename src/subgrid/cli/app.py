@@ -184,6 +184,20 @@ def couple(run: Run, words: Words = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def ensemble(words: Words = None, as_json: Json = False) -> None:
+    """Run emulators and the host's own physics from perturbed first states, side by side, and score both.
+
+    Example: subgrid ensemble sweep/unet-standard-s7 sweep/pao-standard-s7 out=ensemble days=90 controls=5 workers=2
+    """
+    from subgrid.cli.verbs import ensemble_settings
+    from subgrid.workflows.ensemble import ensemble_lines, run_ensemble
+
+    config = ensemble_settings(words or [])
+    summary = run_ensemble(config)
+    say(summary, as_json, ensemble_lines(summary, config.out))
+
+
+@app.command()
 def export(run: Run, words: Words = None, as_json: Json = False) -> None:
     """Write an emulator as TorchScript (raw SI in and out), checked against the original.
 

@@ -69,6 +69,8 @@ class CoupleWords(Drive):
     out: str = ""
     start: str = ""
     days: int = 30
+    perturb: float = 0.0
+    member: int = 0
     replace: str = "auto"
     timings: bool = True
     emulator: str = "as_trained"
@@ -231,6 +233,51 @@ def _changes(settings: dict[str, Any]) -> dict[str, Any]:
     changes: dict[str, Any] = settings.pop("emulator")
     changes.pop("name")
     return changes
+
+
+@dataclass(frozen=True)
+class EnsembleWords(Drive):
+    """``subgrid ensemble`` beside its runs: the words of ``subgrid couple``, and ``slurm.*``.
+
+    An empty ``data`` is the store of the first run.
+    """
+
+    out: str = "???"
+    data: str = ""
+    controls: int = 5
+    members: int = 1
+    perturb: float = 0.01
+    launcher: str = "local"
+    workers: int = 0
+    retries: int = 1
+    address: str = ""
+    start: str = ""
+    days: int = 30
+    replace: str = "auto"
+    emulator: str = "as_trained"
+    slurm: str = "given"
+
+
+def ensemble_settings(words: list[str]) -> Any:
+    """Words of ``subgrid ensemble``, runs and settings -> its config."""
+    from subgrid.workflows.ensemble import EnsembleConfig
+
+    runs = tuple(word for word in words if "=" not in word)
+    if not runs:
+        raise UsageError("ensemble: name the runs, such as subgrid ensemble RUN RUN out=ensemble days=90")
+    settings = compose(
+        EnsembleWords,
+        [word for word in words if "=" in word],
+        groups={"emulator": {"as_trained": {}}, "slurm": {"given": {}}},
+        open_groups=["emulator", "slurm"],
+    )
+    changes, slurm = _changes(settings), settings.pop("slurm")
+    slurm.pop("name")
+    settings = _typed(EnsembleWords, settings)
+    own = {f.name for f in fields(EnsembleConfig)}
+    coupled = {name: settings.pop(name) for name in list(settings) if name not in own}
+    settings["data"] = store_of(runs[0], settings["data"])
+    return EnsembleConfig(**settings, runs=runs, slurm=slurm, couple={**coupled, "constraints": changes})
 
 
 @dataclass(frozen=True)

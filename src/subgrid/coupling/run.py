@@ -25,7 +25,7 @@ from subgrid.coupling.timing import step_times
 from subgrid.coupling.watching import left_training, shadow_skill
 from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.files import load
-from subgrid.hosts.base import AS_TRAINED, Host, check_fits, host_of
+from subgrid.hosts.base import AS_TRAINED, Host, Noise, check_fits, host_of
 from subgrid.hosts.climate import open_climate
 from subgrid.hosts.driving import Drive
 from subgrid.scores.climate import area_mean
@@ -34,6 +34,10 @@ logger = logging.getLogger("subgrid")
 #: A global-mean temperature further than this from the control's counts as unstable, K.
 DRIFT_BOUND = 10.0
 PERIOD = 30
+#: What stands for an emulator where the host's own physics is to run.
+OWN = "own"
+#: Most noise on a first state, K.
+MOST_NOISE = 10.0
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,14 @@ class CoupleConfig(Drive):
     """A coupled run; how the emulator acts in it is :class:`Drive`'s.
 
     Args:
-        emulator: run folder, emulator folder, or a published network's TorchScript file.
+        emulator: run folder, emulator folder, or a published network's TorchScript file; ``own``: none, the host's own
+            physics, such as the members of a control ensemble.
         data: the column store whose host, restarts and control are used.
         start: ISO date of a restart in the store; empty: the first test month.
         days: length.
+        perturb: standard deviation of the noise that is added to the first temperature (of host ``lorenz96``, to the
+            slow variables) everywhere, K; 0: none.
+        member: which noise.
         replace: processes of the host that the emulator is to replace: ``auto`` (those that it was trained for),
             ``all``, or names joined by ``_``, such as ``convection_condensation``.
         timings: also measure what each part of a step costs.
@@ -57,6 +65,8 @@ class CoupleConfig(Drive):
     data: str
     start: str = ""
     days: int = 30
+    perturb: float = 0.0
+    member: int = 0
     replace: str = AS_TRAINED
     timings: bool = True
     constraints: dict[str, Any] = field(default_factory=dict)
@@ -66,6 +76,11 @@ class CoupleConfig(Drive):
     def __post_init__(self) -> None:
         if self.days < 1:
             raise UsageError(f"couple.days={self.days} must be at least 1")
+        if self.member < 0 or not 0.0 <= self.perturb <= MOST_NOISE:
+            raise UsageError(
+                f"couple.perturb={self.perturb} must lie in [0, {MOST_NOISE:g}] and couple.member={self.member} must "
+                "not be negative"
+            )
         super().__post_init__()
 
     @property
@@ -128,9 +143,10 @@ def couple(config: CoupleConfig, out: Path | str) -> CoupledRun:
         if (out / "metrics.json").exists():
             logger.info("couple: %s is finished already", out)
             return CoupledRun(out, read_json(out / "metrics.json"))
-        emulator = load(config.emulator, trust=config.trust, **_given(config, store), **config.constraints)
-        driven = host_of(store)
-        check_fits(emulator, driven, config.replace)
+        driven, emulator = host_of(store), None
+        if config.emulator != OWN:
+            emulator = load(config.emulator, trust=config.trust, **_given(config, store), **config.constraints)
+            check_fits(emulator, driven, config.replace)
         remove_leftovers(make_folder(out))
         write_record(out / "config.json", COUPLED, asdict(config))
         with log_file(out, "couple"):
@@ -145,14 +161,15 @@ def _given(config: CoupleConfig, store: ColumnStore) -> dict[str, Any]:
 
 
 def _run(
-    config: CoupleConfig, out: Path, store: ColumnStore, restart: Path, emulator: ColumnEmulator, driven: Host
+    config: CoupleConfig, out: Path, store: ColumnStore, restart: Path, emulator: ColumnEmulator | None, driven: Host
 ) -> CoupledRun:
     control = matched_control(store, driven, restart, config.days, out)
     watch = _DriftWatch(control, driven.grid)
-    result = driven.run(emulator, restart, config.days, out, config.drive, on_day=watch, title="couple")
+    noise = Noise(config.perturb, config.member)
+    result = driven.run(emulator, restart, config.days, out, config.drive, noise, on_day=watch, title="couple")
     metrics = _metrics(config, out, driven, control, result, emulator)
-    metrics["answer"] = emulator.answer
-    if config.timings:
+    metrics["answer"] = emulator.answer if emulator is not None else "the host's own physics"
+    if config.timings and emulator is not None:
         metrics["step_ms"] = step_times(driven, emulator, restart, config.drive)
         metrics["simulated_years_per_day"] = _sypd(metrics["step_ms"]["coupled"] / 1e3, driven.time_step)
     write_json(out / "metrics.json", metrics)
@@ -202,7 +219,7 @@ class _DriftWatch:
 
 
 def _metrics(
-    config: CoupleConfig, out: Path, driven: Any, control: xr.Dataset, result: Any, emulator: ColumnEmulator
+    config: CoupleConfig, out: Path, driven: Any, control: xr.Dataset, result: Any, emulator: ColumnEmulator | None
 ) -> dict[str, Any]:
     run = open_climate(out / "daily").isel(time=slice(0, result.days))
     metrics: dict[str, Any] = {
@@ -229,10 +246,10 @@ def _metrics(
     ]
     metrics["counters"] = {
         counter.name: float(area_mean(run[counter.name].mean("time").values, driven.grid.area))
-        for counter in emulator.counters
+        for counter in (emulator.counters if emulator is not None else [])
     }
     metrics["left_training"] = left_training(run)
-    if config.shadow:
+    if config.shadow and emulator is not None:
         metrics["shadow"] = shadow_skill(run, driven.variables.targets)
     for name in (name for name in ("energy_residual", "water_residual") if f"budget_{name}" in comparison):
         both = comparison[f"budget_{name}"].mean("time").values

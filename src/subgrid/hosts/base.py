@@ -40,6 +40,19 @@ class Integration:
     bridge: str = ""
 
 
+@dataclass(frozen=True)
+class Noise:
+    """Noise that is added to the first state of a run.
+
+    Args:
+        size: standard deviation, in units of the host's first prognostic variable (K; of ``lorenz96``, 1); 0: none.
+        member: which noise.
+    """
+
+    size: float = 0.0
+    member: int = 0
+
+
 class Host(Protocol):
     """A model that supplies columns and can be driven by an emulator.
 
@@ -48,6 +61,7 @@ class Host(Protocol):
         variables: the largest variable set that it supplies.
         time_step: s.
         parameters: its settings, JSON-able.
+        land: share of land of each column; None: it knows no land.
         processes: each process of its column physics, and the targets that an emulator of it must predict.
         groups: names of several processes together.
     """
@@ -67,6 +81,9 @@ class Host(Protocol):
     def parameters(self) -> Mapping[str, Any]: ...
 
     @property
+    def land(self) -> NDArray[np.float64] | None: ...
+
+    @property
     def processes(self) -> Mapping[str, tuple[str, ...]]: ...
 
     @property
@@ -83,6 +100,7 @@ class Host(Protocol):
         days: int,
         folder: Path,
         drive: Drive | None = None,
+        noise: Noise | None = None,
         on_day: Callable[[int, Mapping[str, NDArray[Any]]], str | None] | None = None,
         title: str = "couple",
     ) -> Integration:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.variables import Variable
+from subgrid.hosts.base import Noise
 from subgrid.hosts.diagnostics import Dimensions
 
 
@@ -98,6 +99,10 @@ class SteppedModel(Protocol):
 
     def departure(self, carry: Any) -> dict[str, Any]:
         """The first variable, level and place beyond the bounds, from a state that was refused."""
+        ...
+
+    def nudged(self, carry: Any, noise: Noise) -> Any:
+        """The state with ``noise`` on its first prognostic variable."""
         ...
 
     def perturber(self, seed: int) -> Callable[[Any], Mapping[str, Any]]:

@@ -17,6 +17,7 @@ from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.variables import Variable, VariableSet, offsets, profiles, scalars
 from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.flat import MonitoredEmulator
+from subgrid.hosts.base import Noise
 from subgrid.hosts.diagnostics import SHADOW, Dimensions, shadow_name, summarise
 from subgrid.hosts.driving import Drive
 from subgrid.hosts.models import departure_at
@@ -251,6 +252,13 @@ class TorchModel(ABC):
                 )
             state[name] = torch.from_numpy(values.copy())
         return self._carry(state, int(arrays["time"]), int(arrays["step"]), diagnostics)
+
+    def nudged(self, carry: TorchCarry, noise: Noise) -> TorchCarry:
+        """The state with ``noise`` on its first prognostic variable."""
+        name = next(iter(self.bounds))
+        random = np.random.default_rng((noise.member, carry.step))
+        pushed = noise.size * torch.from_numpy(random.standard_normal(carry.state[name].shape))
+        return carry._replace(state={**carry.state, name: carry.state[name] + pushed})
 
     @staticmethod
     def seconds(time: int) -> int:

@@ -20,7 +20,7 @@ from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.store import ColumnStore
 from subgrid.columns.variables import VariableSet
 from subgrid.emulator.base import ColumnEmulator
-from subgrid.hosts.base import AS_TRAINED, Integration, check_fits
+from subgrid.hosts.base import AS_TRAINED, Integration, Noise, check_fits
 from subgrid.hosts.climate import PIECE_DAYS, ClimateWriter
 from subgrid.hosts.diagnostics import dimensions
 from subgrid.hosts.driving import Drive
@@ -175,6 +175,7 @@ class SteppedHost(ABC):
         days: int,
         folder: Path,
         drive: Drive | None = None,
+        noise: Noise | None = None,
         on_day: OnDay | None = None,
         title: str = "couple",
     ) -> Integration:
@@ -187,6 +188,7 @@ class SteppedHost(ABC):
             folder: receives ``daily`` (Zarr), ``checkpoint.safetensors`` while running, and ``last_good.safetensors``
                 if the run becomes unstable.
             drive: how the emulator acts.
+            noise: on the first state.
             on_day: called with the day number and its means; a returned text stops the run as unstable.
             title: of the progress bar.
         """
@@ -197,6 +199,8 @@ class SteppedHost(ABC):
         physics, used = None, ""
         if emulator is not None:
             physics, used = self.emulator_physics(emulator, self.flat_columns(carry, emulator), drive)
+        if noise is not None and noise.size:
+            carry = self.model.nudged(carry, noise)
         profiles, scalars = self.model.climate_names()
         folder.mkdir(parents=True, exist_ok=True)
         climate = ClimateWriter(

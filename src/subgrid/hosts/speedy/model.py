@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from subgrid.base.errors import UsageError
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.variables import Variable, variable_set
+from subgrid.hosts.base import Noise
 from subgrid.hosts.diagnostics import Dimensions
 from subgrid.hosts.models import departure_at
 from subgrid.hosts.speedy.processes import PROGNOSTIC
@@ -408,6 +409,16 @@ class SpeedyModel:
         return {
             name: value + (columns[name] if name in columns else derived.get(name, 0.0)) for name, value in sums.items()
         }
+
+    def nudged(self, carry: Carry, noise: Noise) -> Carry:
+        """The state with ``noise`` on its temperature, as far as the spectral truncation holds it."""
+        horizontal = self.coords.horizontal
+        random = np.random.default_rng((noise.member, int(carry.step)))
+        shape = (self.config.levels, *horizontal.nodal_shape)
+        modal = horizontal.to_modal(random.standard_normal(shape).astype(np.float32))
+        modal = modal * (noise.size / float(jnp.std(horizontal.to_nodal(modal))))
+        state = replace(carry.state, temperature_variation=carry.state.temperature_variation + modal)
+        return carry._replace(state=state, last_good=state)
 
     def perturber(self, seed: int) -> Callable[[Carry], Fields]:
         """See :func:`subgrid.hosts.speedy.perturb.perturber`."""

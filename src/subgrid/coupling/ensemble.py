@@ -1,0 +1,93 @@
+"""Members beside each other: the noise floor of a control ensemble, and how far runs are from it, in units of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from subgrid.columns.grid import ColumnGrid
+from subgrid.coupling.compare import DISTANCES, RAIN, precipitation
+from subgrid.scores.climate import area_mean, weighted_rmse
+
+#: Fields without levels whose means are compared, where a host has them.
+FLAT = ("precipitation", "column_water_vapour", "outgoing_longwave")
+Means = dict[str, NDArray[np.float64]]
+
+
+def means(daily: xr.Dataset, days: slice) -> Means:
+    """Time means over ``days`` of every field that a distance is taken of, (level, column) and (column,)."""
+    part = daily.isel(time=days)
+    found = {name: np.asarray(part[name].mean("time").values, np.float64) for name in DISTANCES if name in part}
+    for name in FLAT:
+        if name == "precipitation" and all(one in part for one in RAIN):
+            found[name] = np.asarray(precipitation(part).mean("time").values, np.float64)
+        elif name in part:
+            found[name] = np.asarray(part[name].mean("time").values, np.float64)
+    return found
+
+
+def distance(one: Means, other: Means, grid: ColumnGrid) -> dict[str, float]:
+    """RMSE between two means, each field weighted by mass and area, or by area."""
+    mass = np.asarray(grid.vertical.sigma_thickness)[:, None] * grid.area
+    return {
+        name: weighted_rmse(values, other[name], mass if values.ndim == 2 else grid.area)
+        for name, values in one.items()
+        if name in other
+    }
+
+
+def noise_floor(controls: Sequence[Means], grid: ColumnGrid) -> dict[str, float]:
+    """Median over all pairs of control members of the RMSE between their means; empty for fewer than two."""
+    pairs = [distance(a, b, grid) for a, b in combinations(controls, 2)]
+    return _medians(pairs)
+
+
+def against(run: Means, controls: Sequence[Means], grid: ColumnGrid) -> dict[str, float]:
+    """Median over the control members of the RMSE between a run's means and theirs: what the floor is to a control."""
+    return _medians([distance(run, control, grid) for control in controls])
+
+
+def _medians(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(np.median([one[name] for one in found])) for name in (found[0] if found else {})}
+
+
+def growth(one: xr.Dataset, other: xr.Dataset, grid: ColumnGrid, name: str) -> NDArray[np.float64]:
+    """RMSE of each day between two runs, whole column by mass and area, (time,)."""
+    days = min(one.sizes["time"], other.sizes["time"])
+    apart = one[name].isel(time=slice(0, days)) - other[name].isel(time=slice(0, days)).values
+    by_level = area_mean(np.asarray(apart.values, np.float64) ** 2, grid.area)
+    thickness = np.asarray(grid.vertical.sigma_thickness)
+    return np.asarray(np.sqrt(by_level @ (thickness / thickness.sum())))
+
+
+def growth_of(
+    members: Mapping[str, xr.Dataset], controls: Sequence[xr.Dataset], grid: ColumnGrid, days: int
+) -> xr.Dataset:
+    """RMSE of each day: of every member against the first control, and quantiles over pairs of controls.
+
+    Args:
+        members: daily means by name; one that ended early has NaN afterwards.
+        controls: daily means of the control members.
+        grid: their columns.
+        days: length.
+
+    Returns:
+        ``growth_<field>`` (member, time) and ``noise_<field>`` (quantile, time), quantiles .1, .5 and .9.
+    """
+    found: dict[str, Any] = {}
+    quantiles = [0.1, 0.5, 0.9]
+    for name in (n for n in DISTANCES if n in controls[0]):
+        lines = np.full((len(members), days), np.nan)
+        for k, daily in enumerate(members.values()):
+            line = growth(daily, controls[0], grid, name)
+            lines[k, : len(line)] = line
+        found[f"growth_{name}"] = (("member", "time"), lines)
+        pairs = [growth(a, b, grid, name)[:days] for a, b in combinations(controls, 2)]
+        if pairs:
+            found[f"noise_{name}"] = (("quantile", "time"), np.quantile(pairs, quantiles, axis=0))
+    return xr.Dataset(found, coords={"member": list(members), "quantile": quantiles, "time": np.arange(days)})
