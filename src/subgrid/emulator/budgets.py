@@ -117,8 +117,16 @@ _E3SM = (
         for cloud in _E3SM_CLOUD
     ),
 )
+#: Of the host `column`, which has the constants of E3SM: its column physics only moves heat, vapour and rain.
+_COLUMN = (
+    Budget(
+        "energy",
+        (Term("temperature_tendency", E3SM.cp), *(Term(name, -E3SM.Lv, moves=False) for name in _RAIN)),
+    ),
+    Budget("water", (Term("specific_humidity_tendency", 1.0), *(Term(name, 1.0) for name in _RAIN))),
+)
 #: Budgets of the columns of each host, by its constants. Of several of one name the first fits that lacks nothing.
-BUDGETS: dict[Constants, tuple[Budget, ...]] = {SPEEDY: _SPEEDY, E3SM: _E3SM}
+BUDGETS: dict[Constants, tuple[Budget, ...]] = {SPEEDY: _SPEEDY, E3SM: (*_E3SM, *_COLUMN)}
 
 
 def missing_terms(budget: Budget, variables: VariableSet) -> list[str]:
