@@ -233,6 +233,7 @@ class TestColumns:
             ({"time_step_minutes": 7}, "divide a day"),
             ({"warmest_sea": 250.0}, "must rise"),
             ({"sst": "4K"}, r"\+4K"),
+            ({"sst": "aquaplanet"}, "must be observed"),
             ({"relative_humidity": 0.0}, "relative_humidity"),
             ({"forcing": -1.0}, "forcing"),
             ({"forcing_hours": 0.0}, "positive"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from subgrid.base.errors import UsageError, require_seed
-from subgrid.hosts.seas import OBSERVED, sst_difference
+from subgrid.hosts.seas import OBSERVED, parse_seas
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ColumnConfig:
                 f"host.coldest_sea={self.coldest_sea} and host.warmest_sea={self.warmest_sea} must rise within 270 and "
                 "320 K"
             )
-        sst_difference(self.sst)
+        parse_seas(self.sst)
         if not 0.0 < self.relative_humidity <= 1.0 or not 0.25 <= self.convective_hours <= 48.0:
             raise UsageError(
                 f"host.relative_humidity={self.relative_humidity} must lie in (0, 1], "
@@ -69,7 +69,7 @@ class ColumnConfig:
     @property
     def sst_change(self) -> float:
         """What is added to the sea-surface temperatures, K."""
-        return sst_difference(self.sst)
+        return parse_seas(self.sst).change
 
     @property
     def steps_per_day(self) -> int:

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import jax_datetime as jdt
-import jcm
 import numpy as np
 from jcm import constants as jcm_constants
 from jcm.date import DateData
@@ -28,7 +26,6 @@ from jcm.physics.physics_term import PhysicsTerm
 from jcm.physics.speedy.speedy_coords import SpeedyCoords, get_speedy_coords
 from jcm.physics.speedy.speedy_terms import speedy_physics
 from jcm.physics_interface import PhysicsState, PhysicsTendency, verify_state, verify_tendencies
-from jcm.terrain import TerrainData
 from numpy.typing import NDArray
 
 from subgrid.base.errors import UsageError
@@ -37,6 +34,7 @@ from subgrid.columns.variables import Variable, variable_set
 from subgrid.hosts.base import Noise
 from subgrid.hosts.diagnostics import Dimensions
 from subgrid.hosts.models import departure_at
+from subgrid.hosts.speedy.boundary import terrain_and_forcing
 from subgrid.hosts.speedy.processes import PROGNOSTIC
 from subgrid.hosts.speedy.settings import SpeedyConfig
 from subgrid.physics.vertical import VerticalGrid
@@ -150,14 +148,8 @@ class SpeedyModel:
 
     def __init__(self, config: SpeedyConfig | None = None, record_terms: bool = False) -> None:
         self.config = config or SpeedyConfig()
-        data = Path(jcm.__file__).parent / "data" / "bc" / "t30" / "clim"
         self.coords = get_speedy_coords(layers=self.config.levels, spectral_truncation=self.config.truncation)
-        terrain = TerrainData.from_file(data / "terrain.nc", self.coords)
-        self.forcing = ForcingData.from_file(data / "forcing.nc", coords=self.coords, align_mode="wrap_year")
-        if self.config.sst_change:
-            observed = self.forcing.sea_surface_temperature
-            changed = observed.replace(values=observed.values + self.config.sst_change)
-            self.forcing = self.forcing.copy(sea_surface_temperature=changed)
+        terrain, self.forcing = terrain_and_forcing(self.config, self.coords)
         self.record_terms = record_terms
         physics = speedy_physics(checkpoint_terms=False)
         if record_terms:

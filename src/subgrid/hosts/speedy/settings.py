@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from subgrid.base.errors import UsageError
-from subgrid.hosts.seas import OBSERVED, sst_difference
+from subgrid.hosts.seas import AQUAPLANET, OBSERVED, UNIFORM, Seas, parse_seas
 
+SEAS = (OBSERVED, AQUAPLANET, UNIFORM)
+MOST_CO2 = 10_000.0
 #: Beyond any climate model's; jcm would fail later, and less clearly.
 MOST_LEVELS = 128
 
@@ -20,8 +22,11 @@ class SpeedyConfig:
         levels: sigma levels (8 is SPEEDY's own table).
         time_step_minutes: model step.
         start: first instant, ISO date.
-        sst: sea-surface temperatures: ``observed``, or these warmer or colder by so much everywhere, such as ``+4K``;
-            sea ice and the temperatures of land, which the host prescribes, stay.
+        sst: sea-surface temperatures: ``observed``, or these warmer or colder by so much everywhere, such as ``+4K``
+            (sea ice and the temperatures of land, which the host prescribes, stay); ``aquaplanet``: no land and no ice,
+            27 cos^2(3 latitude / 2) C between 60 S and 60 N and 0 C beyond (the control of Neale and Hoskins 2000);
+            ``uniform``: no land and no ice, 27 C everywhere; both also with a difference, such as ``aquaplanet+4K``.
+        co2: ppm; SPEEDY's longwave absorption by it grows with it in proportion.
     """
 
     truncation: int = 21
@@ -29,6 +34,7 @@ class SpeedyConfig:
     time_step_minutes: int = 30
     start: str = "2000-10-03"
     sst: str = OBSERVED
+    co2: float = 360.0
 
     def __post_init__(self) -> None:
         if self.truncation not in (21, 31):
@@ -39,14 +45,16 @@ class SpeedyConfig:
             raise UsageError(f"host.time_step_minutes={self.time_step_minutes} must lie in [1, 1440]")
         if self.levels < 5:
             raise UsageError(f"SPEEDY physics needs at least 5 levels, not {self.levels}")
-        sst_difference(self.sst)
+        parse_seas(self.sst, SEAS)
+        if not 0.0 <= self.co2 <= MOST_CO2:
+            raise UsageError(f"host.co2={self.co2} ppm must lie in [0, {MOST_CO2:g}]")
         if 1440 % self.time_step_minutes:
             raise UsageError(f"time_step_minutes={self.time_step_minutes} does not divide a day")
 
     @property
-    def sst_change(self) -> float:
-        """What is added to the observed sea-surface temperatures, K."""
-        return sst_difference(self.sst)
+    def seas(self) -> Seas:
+        """What ``sst`` says."""
+        return parse_seas(self.sst, SEAS)
 
     @property
     def steps_per_day(self) -> int:
