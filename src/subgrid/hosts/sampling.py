@@ -13,6 +13,12 @@ from numpy.typing import NDArray
 from subgrid.base.errors import UsageError, require_seed
 
 
+def require_copies(copies: int) -> None:
+    """Refuse a number of copies of a host's columns that makes no sense."""
+    if not 1 <= copies <= 10_000:
+        raise UsageError(f"host.copies={copies} must lie in [1, 10000]")
+
+
 class Clock(Protocol):
     """What sampling needs to know of a host's settings: its first day (ISO date) and the steps of a day."""
 

@@ -64,12 +64,16 @@ class MoistColumns(TorchModel):
 
     def __init__(self, config: ColumnConfig | None = None, record_terms: bool = False) -> None:
         config = config or ColumnConfig()
-        n, vertical = config.columns, VerticalGrid.sigma(np.linspace(0.0, 1.0, config.levels + 1).tolist())
+        n, vertical = (
+            config.columns * config.copies,
+            VerticalGrid.sigma(np.linspace(0.0, 1.0, config.levels + 1).tolist()),
+        )
         around = np.linspace(0.0, 360.0, n, endpoint=False)
         grid = ColumnGrid(np.zeros(n), around, np.full(n, 4.0 * np.pi / n), vertical)
         super().__init__(config, grid, variable_set("column"), BOUNDS, record_terms)
         self.vertical = vertical
-        self.sea = torch.from_numpy(np.linspace(config.coldest_sea, config.warmest_sea, n) + config.sst_change)
+        seas = np.linspace(config.coldest_sea, config.warmest_sea, config.columns) + config.sst_change
+        self.sea = torch.from_numpy(np.tile(seas, config.copies))
         self.surface_pressure = torch.full((n,), SURFACE_PRESSURE, dtype=torch.float64)
         self.sigma = torch.tensor(vertical.sigma_levels, dtype=torch.float64)[:, None]
         self.mass = layer_mass(vertical.layer_thickness(self.surface_pressure), C.gravity).T
@@ -150,7 +154,7 @@ class MoistColumns(TorchModel):
         t, q = self._mix(t, q + share * (evaporation * self.dt))
         kept = math.exp(-24.0 * day / self.config.forcing_hours)
         fresh = math.sqrt(1.0 - kept**2)
-        noise = torch.from_numpy(random.standard_normal((2, self.config.columns)))
+        noise = torch.from_numpy(np.tile(random.standard_normal((2, self.config.columns)), self.config.copies))
         return {
             "temperature": t,
             "specific_humidity": torch.clamp(q, min=DRIEST),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from subgrid.base.errors import UsageError, require_seed
+from subgrid.hosts.sampling import require_copies
 from subgrid.hosts.seas import OBSERVED, parse_seas
 
 
@@ -25,6 +26,7 @@ class ColumnConfig:
         convective_hours: its time scale, h.
         start: first instant, ISO date.
         seed: of the large-scale forcing and the winds.
+        copies: how often the columns are there, all alike: one for each of several emulators that run together.
     """
 
     columns: int = 128
@@ -40,9 +42,11 @@ class ColumnConfig:
     convective_hours: float = 2.0
     start: str = "2000-01-01"
     seed: int = 0
+    copies: int = 1
 
     def __post_init__(self) -> None:
         require_seed(self.seed)
+        require_copies(self.copies)
         if self.columns < 2 or not 8 <= self.levels <= 128:
             raise UsageError(
                 f"host.columns={self.columns} must be at least 2, host.levels={self.levels} within 8 and 128"

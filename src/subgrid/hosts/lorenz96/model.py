@@ -62,7 +62,10 @@ class Rings(TorchModel):
 
     def __init__(self, config: Lorenz96Config | None = None, record_terms: bool = False) -> None:
         config = config or Lorenz96Config()
-        n, vertical = config.columns, VerticalGrid.sigma(np.linspace(0.0, 1.0, config.slow + 1).tolist())
+        n, vertical = (
+            config.columns * config.copies,
+            VerticalGrid.sigma(np.linspace(0.0, 1.0, config.slow + 1).tolist()),
+        )
         around = np.linspace(0.0, 360.0, n, endpoint=False)
         grid = ColumnGrid(np.zeros(n), around, np.full(n, 4.0 * np.pi / n), vertical)
         super().__init__(config, grid, variable_set("lorenz96"), BOUNDS, record_terms)
@@ -78,10 +81,10 @@ class Rings(TorchModel):
         """Near F, with small noise."""
         random = np.random.default_rng(self.config.seed)
         shape = (self.config.slow, self.config.columns)
-        found = {"x": torch.from_numpy(self.config.forcing / 2.0 + random.standard_normal(shape))}
+        found = {"x": self.config.forcing / 2.0 + random.standard_normal(shape)}
         if self.config.scales == 2:
-            found["y"] = torch.from_numpy(0.1 * random.standard_normal((shape[0] * self.config.fast, shape[1])))
-        return found
+            found["y"] = 0.1 * random.standard_normal((shape[0] * self.config.fast, shape[1]))
+        return {name: torch.from_numpy(np.tile(values, self.config.copies)) for name, values in found.items()}
 
     def inputs(self, state: Fields, step: int) -> Fields:
         """The ring and its forcing."""

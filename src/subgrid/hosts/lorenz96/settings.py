@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from subgrid.base.errors import UsageError, require_seed
+from subgrid.hosts.sampling import require_copies
 
 #: Days that a unit of the system's time stands for (Lorenz 1996: an error doubles in 2.1 days at F = 8).
 DAYS_PER_UNIT = 5.0
@@ -25,6 +26,7 @@ class Lorenz96Config:
         steps_per_day: model steps of a day; 40 are steps of 0.005.
         start: first instant, ISO date.
         seed: of the first state.
+        copies: how often the rings are there, all alike: one for each of several emulators that run together.
     """
 
     columns: int = 64
@@ -38,9 +40,11 @@ class Lorenz96Config:
     steps_per_day: int = 40
     start: str = "2000-01-01"
     seed: int = 0
+    copies: int = 1
 
     def __post_init__(self) -> None:
         require_seed(self.seed)
+        require_copies(self.copies)
         for name, least, most in (("columns", 1, 100_000), ("slow", 4, 1024), ("fast", 1, 1024), ("scales", 1, 2)):
             if not least <= getattr(self, name) <= most:
                 raise UsageError(f"host.{name}={getattr(self, name)} must lie in [{least}, {most}]")
