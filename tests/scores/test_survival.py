@@ -54,7 +54,7 @@ def test_rank_correlation_is_spearmans_with_an_interval_around_it():
     from scipy.stats import spearmanr
 
     assert rho == pytest.approx(spearmanr(a, b).statistic)
-    assert low < rho < high and low > 0.5 and high < 0.9
+    assert low < rho < high and low > 0.3 and high < 0.95
     assert rank_correlation(a, np.exp(a))[0] == pytest.approx(1.0)
     with pytest.raises(SubgridError, match="at least 3"):
         rank_correlation([1, 2], [1, 2])
