@@ -328,9 +328,9 @@ def demo(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="matrix, physics or stability")],
+    name: Annotated[str, typer.Argument(help="matrix, physics, population or stability")],
     out: Annotated[str, typer.Option(help="folder of all results")],
-    data_store: Annotated[str, typer.Option("--data", help="column store with two years")],
+    data_store: Annotated[str | None, typer.Option("--data", help="column store with two years")] = None,
     docs: Annotated[str | None, typer.Option(help="folder to write the study's page and figures to")] = None,
 ) -> None:
     """Run a study of several runs; resumable.
@@ -339,7 +339,7 @@ def study(
     """
     from subgrid.workflows.studies import run_study
 
-    print(run_study(name, Path(data_store), Path(out), Path(docs) if docs else None))
+    print(run_study(name, Path(data_store) if data_store else None, Path(out), Path(docs) if docs else None))
 
 
 @app.command("list")

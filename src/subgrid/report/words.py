@@ -176,3 +176,9 @@ def extreme(
     north = float(latitude[row])
     where = f"{abs(north):.0f}°{'N' if north >= 0 else 'S'}, σ = {float(sigma[level]):.2f}"
     return float(values[level, row]), where
+
+
+def table(titles: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    lines = [titles, ["---"] * len(titles), *rows]
+    return ["| " + " | ".join(map(str, cells)) + " |" for cells in lines]

@@ -15,8 +15,9 @@ from subgrid.emulator.config import EmulatorConfig
 from subgrid.evaluation.offline import EvaluateConfig, evaluate
 from subgrid.hosts.base import host, host_of
 from subgrid.hosts.sampling import GenerateConfig
+from subgrid.report.words import table
 from subgrid.training.fit import TrainConfig, fit
-from subgrid.workflows.results_page import mean_r2, table
+from subgrid.workflows.results_page import mean_r2
 
 logger = logging.getLogger("subgrid")
 Record = dict[str, Any]

@@ -10,6 +10,7 @@ from typing import Any
 from subgrid.base.errors import SubgridError
 from subgrid.base.files import write_text
 from subgrid.base.formats import SCORES, read_record
+from subgrid.report.words import table
 
 Record = dict[str, Any]
 STANDARD = "standard"
@@ -153,9 +154,3 @@ def _by(records: list[Record], *keys: str) -> dict[tuple[Any, ...], list[Record]
     for record in records:
         found.setdefault(tuple(record[key] for key in keys), []).append(record)
     return found
-
-
-def table(titles: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    lines = [titles, ["---"] * len(titles), *rows]
-    return ["| " + " | ".join(map(str, cells)) + " |" for cells in lines]

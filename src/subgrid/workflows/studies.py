@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from subgrid.base.errors import unknown_name
+from subgrid.base.errors import UsageError, unknown_name
 from subgrid.workflows.matrix import matrix
 from subgrid.workflows.physics import physics
+from subgrid.workflows.population import population
 from subgrid.workflows.stability import stability
 
-STUDIES: dict[str, Callable[[Path, Path, Path | None], Path]] = {
+STUDIES: dict[str, Callable[[Any, Path, Path | None], Path]] = {
     "matrix": matrix,
     "physics": physics,
+    "population": population,
     "stability": stability,
 }
+#: Studies that make their own columns.
+WITHOUT_STORE = ("population",)
 
 
-def run_study(name: str, store: Path, out: Path, docs: Path | None = None) -> Path:
+def run_study(name: str, store: Path | None, out: Path, docs: Path | None = None) -> Path:
     """Run (or go on with) a study; returns the file with its results.
 
     Args:
         name: of the study.
-        store: column store.
+        store: column store; None for a study that needs none.
         out: folder of all runs.
         docs: where the study's page and figures are written (None: into ``out``).
 
@@ -31,4 +36,6 @@ def run_study(name: str, store: Path, out: Path, docs: Path | None = None) -> Pa
     """
     if name not in STUDIES:
         raise unknown_name("study", name, STUDIES)
+    if store is None and name not in WITHOUT_STORE:
+        raise UsageError(f"study {name} needs a column store: add --data store.zarr")
     return STUDIES[name](store, out, docs)

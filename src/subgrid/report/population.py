@@ -1,0 +1,120 @@
+"""The page and figures of the study of populations."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from subgrid.base.files import make_folder, write_file, write_text
+from subgrid.report.style import styled
+from subgrid.report.words import table
+from subgrid.scores.survival import survival_curve
+
+COLOURS = ("#d55e00", "#0072b2")
+
+
+@styled
+def survival_figure(cases: list[dict[str, Any]]) -> Figure:
+    """Share of members that are left by day, both designs of each host, with intervals."""
+    figure = Figure(figsize=(5.2 * len(cases), 3.4), layout="constrained")
+    for axis, case in zip(np.atleast_1d(figure.subplots(1, len(cases))), cases, strict=True):
+        for record, colour in zip(case["records"], COLOURS, strict=True):
+            curve = survival_curve(record["lasted"], record["ended"])
+            days = np.concatenate([[0.0], curve.time, [record["days"]]])
+            share, low, high = (
+                np.concatenate([[1.0], part, part[-1:] if part.size else [1.0]])
+                for part in (curve.share, curve.low, curve.high)
+            )
+            axis.step(days, 100 * share, where="post", color=colour, lw=1.8, label=record["design"]["text"])
+            axis.fill_between(days, 100 * low, 100 * high, step="post", color=colour, alpha=0.2, lw=0)
+        axis.set_title(case["name"])
+        axis.set_xlabel("day")
+        axis.set_ylabel("members left (%)")
+        axis.set_ylim(-3, 103)
+        axis.set_xlim(0, case["records"][0]["days"])
+        axis.legend(loc="lower left", fontsize=9)
+    return figure
+
+
+@styled
+def foretold_figure(cases: list[dict[str, Any]]) -> Figure:
+    """Offline R2 of each member against its online error, or where it ended."""
+    figure = Figure(figsize=(5.2 * len(cases), 3.6), layout="constrained")
+    for axis, case in zip(np.atleast_1d(figure.subplots(1, len(cases))), cases, strict=True):
+        for record, colour in zip(case["records"], COLOURS, strict=True):
+            r2 = np.asarray(record["r2"])
+            lived = np.asarray([v is not None for v in record["rmse"]])
+            error = np.asarray([np.nan if v is None else v for v in record["rmse"]])
+            axis.plot(r2[lived], error[lived], "o", ms=4, color=colour, alpha=0.7, label=record["design"]["text"])
+            if (~lived).any():
+                top = np.full((~lived).sum(), 1.02)
+                axis.plot(r2[~lived], top, "x", ms=5, color=colour, transform=axis.get_xaxis_transform(), clip_on=False)
+        axis.set_title(case["name"], pad=14)
+        axis.set_xlabel("offline: mean R² of the test months")
+        axis.set_ylabel(f"online: RMSE of days 1–{case['records'][0]['online_days']}")
+        axis.legend(fontsize=9)
+    return figure
+
+
+def _interval(found: list[float] | None) -> str:
+    return "–" if found is None else f"{found[0]:+.2f} ({found[1]:+.2f} to {found[2]:+.2f})"
+
+
+def _left(record: dict[str, Any], day: int) -> str:
+    curve = survival_curve(record["lasted"], record["ended"])
+    held = np.flatnonzero(curve.time < day)
+    if not held.size:
+        return "100 %"
+    k = held[-1]
+    return f"{100 * curve.share[k]:.0f} % ({100 * curve.low[k]:.0f} to {100 * curve.high[k]:.0f})"
+
+
+def population_page(cases: list[dict[str, Any]], docs: Path) -> Path:
+    """Write ``population.md`` and its figures; returns the page."""
+    images = make_folder(docs / "images")
+    figures = {"survival": survival_figure(cases), "foretold": foretold_figure(cases)}
+    for name, figure in figures.items():
+        write_file(images / f"population_{name}.png", partial(_save, figure))
+    text = (resources.files("subgrid.report") / "templates" / "population.md").read_text()
+    for name, lines in {"LIVES": _lives(cases), "FORETOLD": _foretold(cases), "NEEDED": _needed(cases)}.items():
+        text = text.replace("{{" + name + "}}", "\n".join(lines))
+    page = docs / "population.md"
+    write_text(page, text)
+    return page
+
+
+def _save(figure: Figure, file: Any) -> None:
+    figure.savefig(file, format="png", dpi=110)
+
+
+def _lives(cases: list[dict[str, Any]]) -> list[str]:
+    titles = ["host", "design", "members", "R² (5th to 95th percentile)", "left at half time", "left at the end"]
+    rows = []
+    for case in cases:
+        for record in case["records"]:
+            low, middle, high = np.quantile(record["r2"], [0.05, 0.5, 0.95])
+            r2, days = f"{middle:.3f} ({low:.3f} to {high:.3f})", record["days"]
+            design = record["design"]["text"]
+            rows.append(
+                [case["name"], design, str(len(record["r2"])), r2, _left(record, days // 2), _left(record, days)]
+            )
+    return table(titles, rows)
+
+
+def _foretold(cases: list[dict[str, Any]]) -> list[str]:
+    rows = [
+        [case["name"], record["design"]["text"], _interval(found["life"]), _interval(found["error"])]
+        for case in cases
+        for record, found in zip(case["records"], case["correlations"], strict=True)
+    ]
+    return table(["host", "design", "R² and days lasted", "R² and online error"], rows)
+
+
+def _needed(cases: list[dict[str, Any]]) -> list[str]:
+    rows = [[case["name"], "more than 200" if case["needed"] is None else str(case["needed"])] for case in cases]
+    return table(["host", "members of each design"], rows)
