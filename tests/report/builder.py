@@ -156,7 +156,7 @@ def daily(seed: int, drift: float = 0.0, days: int = DAYS) -> xr.Dataset:
     rng, places = np.random.default_rng(seed), grid()
     sigma = np.asarray(places.vertical.sigma_levels)[None, :, None]
     cosine = np.cos(np.deg2rad(places.latitude))[None, None, :]
-    time = np.datetime64("2002-02-01") + np.arange(days) * np.timedelta64(1, "D")
+    time = np.datetime64("2002-01-25") + np.arange(days) * np.timedelta64(1, "D")
     weather = rng.normal(size=(days, 8, places.columns))
     profiles = {
         "temperature": 190 + 95 * sigma + 20 * cosine + weather + drift * np.arange(days)[:, None, None],
@@ -178,14 +178,20 @@ def daily(seed: int, drift: float = 0.0, days: int = DAYS) -> xr.Dataset:
     scalars = {n: v * (1 + 0.05 * rng.normal(size=(days, places.columns))) for n, v in flux.items()}
     for name in ("convective_precipitation", "large_scale_precipitation"):
         scalars[name] = rng.exponential(4e-5, size=(days, places.columns)) * cosine[0]
+    profiles["temperature_tendency"] = 2e-5 * weather
+    profiles["specific_humidity_tendency"] = 2e-8 * sigma * weather
+    outside = np.maximum(0.0, drift * (np.arange(days)[:, None] - 3.0) * np.linspace(0.0, 0.2, 8))
     data = {n: (("time", "level", "column"), v) for n, v in profiles.items()}
+    if drift:
+        data |= {"outside_temperature": (("time", "level"), outside), "outside_albedo": ("time", outside[:, 5])}
     data |= {n: (("time", "column"), v) for n, v in scalars.items()}
     return xr.Dataset(data, coords={"time": time.astype("datetime64[ns]")})
 
 
 def comparison(days: int = DAYS) -> xr.Dataset:
     """A coupled run beside its control, made by the same code as a real one."""
-    return compare(daily(3, 0.05, days), daily(4, 0.0, days), grid())
+    places = grid()
+    return compare(daily(3, 0.05, days), daily(4, 0.0, days), places, (places.longitude > 180).astype(float))
 
 
 def coupled_metrics(unstable: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -203,6 +209,10 @@ def coupled_metrics(unstable: dict[str, Any] | None = None) -> dict[str, Any]:
         "window_days": 4,
         "periods": [{"first_day": 0, "last_day": 6} | figures, {"first_day": 6, "last_day": 12} | figures],
         "counters": {"inputs_clipped": 7e-6, "outputs_clipped": 0.04, "condensed_water": 6e-7, "positive_water": 0.0},
+        "left_training": [
+            {"input": "temperature", "level": 7, "day": 4, "distance": 0.8},
+            {"input": "albedo", "level": None, "day": 5, "distance": 0.2},
+        ],
         "energy_residual_W_m2": {"emulator": -10.8, "control": -3.9},
         "water_residual_W_m2": {"emulator": 8.2, "control": 0.1},
         "step_ms": {"own_physics": 8.2, "dynamics": 5.1, "coupled": 9.7, "network": 3.2, "coupling": 1.4},

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from subgrid.report import offline, online, training
+from subgrid.report import climate, offline, online, training
 from subgrid.report.geography import Land, lattice
 from subgrid.report.style import EMULATOR, NARROW, RC, WIDE, latitude_edges, png, sigma_edges
 
@@ -26,6 +26,13 @@ FIGURES = {
     "maps": lambda narrow: online.precipitation_maps(comparison(), LAND, narrow),
     "histogram": lambda narrow: online.precipitation_histogram(comparison(), narrow),
     "budgets": lambda narrow: online.budget_series(comparison(), narrow),
+    "distances": lambda narrow: climate.distances(comparison(), narrow),
+    "months": lambda narrow: climate.months(comparison(), narrow),
+    "rain-latitude": lambda narrow: climate.rain_by_latitude(comparison(), narrow),
+    "rain-surface": lambda narrow: climate.rain_by_surface(comparison(), narrow),
+    "moistening": lambda narrow: climate.moistening(comparison(), narrow),
+    "spectra": lambda narrow: climate.spectra(comparison(), narrow),
+    "outside": lambda narrow: climate.outside(comparison(), narrow),
     "cost": lambda narrow: online.step_cost(coupled_metrics()["step_ms"], narrow),
 }
 

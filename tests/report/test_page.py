@@ -29,6 +29,13 @@ FIGURES = [
     "precipitation-maps",
     "precipitation-histogram",
     "budgets",
+    "distances",
+    "months",
+    "rain-latitude",
+    "rain-surface",
+    "moistening",
+    "spectra",
+    "outside",
     "step-cost",
 ]
 

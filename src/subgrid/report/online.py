@@ -48,6 +48,8 @@ ZONAL = {
     "temperature": ("Temperature", 1.0, "K", "RdBu_r"),
     "specific_humidity": ("Specific humidity", 1e3, "g/kg", "BrBG"),
     "u_wind": ("Eastward wind", 1.0, "m/s", "PuOr_r"),
+    "temperature_tendency": ("Heating by column physics", 86400.0, "K/day", "RdBu_r"),
+    "specific_humidity_tendency": ("Moistening by column physics", 8.64e7, "g/kg/day", "BrBG"),
 }
 #: Colours of levels, from the top down.
 LEVELS = ("#332288", "#44aa99", "#999933")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from subgrid.base.errors import SubgridError
 from subgrid.report import offline, online, training
 from subgrid.report.blocks import Drawing, Section, Table, drawing
+from subgrid.report.climate_section import climate_drawings, left_table, shadow_table
 from subgrid.report.literature_section import literature_section
 from subgrid.report.results import Record, Results
 from subgrid.report.sureness_section import sureness_section
@@ -31,6 +32,12 @@ COUNTERS = {
     "inputs_clipped": ("Inputs outside the training range, clipped", 100.0, "%"),
     "outputs_clipped": ("Outputs outside the training range, clipped", 100.0, "%"),
     "condensed_water": ("Water condensed by the constraint", 86400.0, "mm/day"),
+    "tropopause": ("Moistening above the tropopause taken away", 86400.0, "mm/day"),
+    "top": ("Tendencies at the model top set to zero", 100.0, "%"),
+    "limit_heating": ("Heating beyond its limit, summed over levels", 86400.0, "K/day"),
+    "limit_moistening": ("Moistening beyond its limit, summed over levels", 8.64e7, "g/kg/day"),
+    "limit_acceleration": ("Acceleration beyond its limit, summed over levels", 86400.0, "m/s/day"),
+    "night": ("Sunlight at night taken away", 1.0, "W/m²"),
     "positive_water": ("Drying refused because a layer held too little water", 86400.0, "mm/day"),
 }
 
@@ -224,7 +231,10 @@ def online_section(results: Results) -> Section | None:
     blocks: list[Drawing | Table] = []
     if results.comparison is not None:
         blocks += coupled_drawings(results)
-    blocks += [t for t in (period_table(metrics), counter_table(metrics)) if t is not None]
+        window = count(metrics.get("window_days", results.comparison.attrs.get("window_days")))
+        blocks += climate_drawings(results.comparison, window)
+    tables = (period_table(metrics), shadow_table(metrics), left_table(metrics), counter_table(metrics))
+    blocks += [table for table in tables if table is not None]
     return Section("online", "Online: the emulator inside the host", lead, verdict(metrics), stable(metrics), blocks)
 
 
@@ -233,46 +243,65 @@ def coupled_drawings(results: Results) -> list[Drawing | Table]:
     data, metrics = results.comparison, results.coupled or {}
     assert data is not None
     window = count(metrics.get("window_days", data.attrs.get("window_days")))
-    return [
-        drawing(
-            "series",
-            "Global means by day, emulator and control",
-            f"Global means of each day: lines that stay together show no drift, and the shaded last {window} days are "
-            "those of the verdict; single days differ because weather is chaotic.",
-            lambda n: online.global_series(data, narrow=n),
+    found: list[tuple[bool, Callable[[], Drawing]]] = [
+        (
+            any(f"series_{name}" in data for name in online.SERIES),
+            lambda: drawing(
+                "series",
+                "Global means by day, emulator and control",
+                f"Global means of each day: lines that stay together show no drift, and the shaded last {window} days "
+                "are those of the verdict; single days differ because weather is chaotic.",
+                lambda n: online.global_series(data, narrow=n),
+            ),
         ),
-        drawing(
-            "zonal-bias",
-            "Zonal-mean differences between emulator and control",
-            zonal_caption(data, window),
-            lambda n: online.zonal_bias(data, narrow=n),
+        (
+            any(f"zonal_{name}" in data for name in online.ZONAL),
+            lambda: drawing(
+                "zonal-bias",
+                "Zonal-mean differences between emulator and control",
+                zonal_caption(data, window),
+                lambda n: online.zonal_bias(data, narrow=n),
+            ),
         ),
-        drawing(
-            "rmse",
-            "RMSE against the control by day",
-            "Root-mean-square difference to the control by day: it grows while the two weathers diverge, as it would "
-            "between two runs of the host itself, and should level off rather than go on growing.",
-            lambda n: online.rmse_series(data, narrow=n),
+        (
+            any(f"rmse_{name}" in data for name in ("temperature", "u_wind")),
+            lambda: drawing(
+                "rmse",
+                "RMSE against the control by day",
+                "Root-mean-square difference to the control by day: it grows while the two weathers diverge, as it "
+                "would between two runs of the host itself, and should level off rather than go on growing.",
+                lambda n: online.rmse_series(data, narrow=n),
+            ),
         ),
-        drawing(
-            "precipitation-maps",
-            "Maps of mean precipitation and of the difference",
-            rain_caption(metrics, window),
-            lambda n: online.precipitation_maps(data, results.land, narrow=n),
+        (
+            "map_precipitation" in data,
+            lambda: drawing(
+                "precipitation-maps",
+                "Maps of mean precipitation and of the difference",
+                rain_caption(metrics, window),
+                lambda n: online.precipitation_maps(data, results.land, narrow=n),
+            ),
         ),
-        drawing(
-            "precipitation-histogram",
-            "Histogram of daily precipitation",
-            histogram_caption(data, window),
-            lambda n: online.precipitation_histogram(data, narrow=n),
+        (
+            "histogram_precipitation" in data,
+            lambda: drawing(
+                "precipitation-histogram",
+                "Histogram of daily precipitation",
+                histogram_caption(data, window),
+                lambda n: online.precipitation_histogram(data, narrow=n),
+            ),
         ),
-        drawing(
-            "budgets",
-            "Energy and water residuals by day",
-            budget_caption(metrics),
-            lambda n: online.budget_series(data, narrow=n),
+        (
+            "budget_energy_residual" in data,
+            lambda: drawing(
+                "budgets",
+                "Energy and water residuals by day",
+                budget_caption(metrics),
+                lambda n: online.budget_series(data, narrow=n),
+            ),
         ),
     ]
+    return [draw() for held, draw in found if held]
 
 
 def zonal_caption(data: Any, window: str) -> str:
