@@ -71,6 +71,11 @@ def test_the_page_says_what_the_files_say(cells, tiny_store, tmp_path):
     plain = {r["seed"]: mean_r2(r) for r in records if r["recipe"] == "standard"}
     mean, half = sum(plain.values()) / 2, abs(plain[7] - plain[43]) / 2
     assert f"| mlp | {mean:.4f} ± {half:.4f} |" in page
+    ridge = mean_r2(records[0], "ridge_r2")
+    assert f"| ridge, same inputs | {ridge:.4f} ± 0.0000 | {ridge:.4f} |" in page
+    margins = [mean_r2(r) - mean_r2(r, "ridge_r2") for r in records]
+    above = sum(m > 0 for m in margins)
+    assert f"{above} of 3 runs are above ridge regression" in page and f"by {min(margins):.3f}" in page
     sure = next(r for r in records if r["recipe"] == "confidence")
     assert f"| mlp | {mean_r2(sure) - plain[7]:+.4f} |" in page
     assert set(sure["rank_correlation"]) == set(SURENESS)

@@ -60,12 +60,13 @@ def _page(records: list[Record], planned: int) -> list[str]:
     ]
     by = _by(records, "architecture", "recipe")
     lines += table(
-        ["architecture", *recipes, "ridge"],
+        ["architecture", *recipes],
         [
-            [a, *(_spread(mean_r2(r) for r in by.get((a, c), [])) for c in recipes), _ridge(by.get((a, STANDARD), []))]
-            for a in architectures
+            *([a, *(_spread(mean_r2(r) for r in by.get((a, c), [])) for c in recipes)] for a in architectures),
+            ["ridge, same inputs", *(_ridge([r for r in records if r["recipe"] == c]) for c in recipes)],
         ],
     )
+    lines += ["", _margin(records)]
     lines += ["", "## What a recipe changes", "Mean R² minus that of `standard` with the same seed.", ""]
     others = [c for c in recipes if c != STANDARD]
     lines += table(
@@ -123,6 +124,19 @@ def _variables(by: dict[tuple[Any, ...], list[Record]], architectures: list[Any]
         for name in some[0]["r2"]
     ]
     return table(["variable", *architectures, "ridge"], rows)
+
+
+def _margin(records: list[Record]) -> str:
+    """How far the runs are above ridge regression on the same inputs."""
+    margins = {
+        f"{r['architecture']}, {r['recipe']}, seed {r['seed']}": mean_r2(r) - mean_r2(r, "ridge_r2") for r in records
+    }
+    least = min(margins, key=margins.__getitem__)
+    above = sum(margin > 0 for margin in margins.values())
+    return (
+        f"{above} of {len(records)} runs are above ridge regression on their own inputs, the closest of them "
+        f"({least}) by {margins[least]:.3f}."
+    )
 
 
 def _ridge(records: list[Record]) -> str:
