@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORE := physics columns scores networks emulator training hosts coupling evaluation deployment
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-kill test-matrix test-slurm lint docs study matrix-small bench clean
+.PHONY: demo test test-slow test-kill test-matrix test-slurm lint docs study matrix-small matrix-online bench clean
 
 # torch first and from the pinned file, so that nothing pulls another build of it.
 $(READY): pyproject.toml constraints.txt
@@ -60,6 +60,10 @@ study: $(READY)
 # The numbers of docs/results.md: 90 runs, about 3 hours on 2 cores, resumable; what has a file in docs/results is done.
 matrix-small: $(READY)
 	$(BIN)/subgrid study matrix --data $(OUT)/store.zarr --out $(OUT)/matrix --docs docs
+
+# The numbers of docs/results_online.md: these networks in the climate model, an hour or two, resumable in the same way.
+matrix-online: $(READY)
+	$(BIN)/subgrid study matrix-online --data $(OUT)/store.zarr --out $(OUT)/matrix --docs docs
 
 # About eight minutes; each goal beside its floor from the same run. BENCH="--docs docs/performance.md" writes the page.
 bench: $(READY)

@@ -12,9 +12,10 @@ from subgrid.base.places import Place
 
 STORE, EMULATOR, RUN = "column store", "emulator", "training run"
 EVALUATION, COUPLED, BUNDLE = "evaluation", "coupled run", "bundle"
-SWEEP, SCORES, SHARED, ENSEMBLE = "sweep", "scores of a run", "pushed run", "ensemble"
+SWEEP, SCORES, SHARED = "sweep", "scores of a run", "pushed run"
+ENSEMBLE, ONLINE = "ensemble", "online scores"
 #: The version of each kind of result that this package writes and reads.
-_KINDS = (STORE, EMULATOR, RUN, EVALUATION, COUPLED, BUNDLE, SWEEP, SCORES, SHARED, ENSEMBLE)
+_KINDS = (STORE, EMULATOR, RUN, EVALUATION, COUPLED, BUNDLE, SWEEP, SCORES, SHARED, ENSEMBLE, ONLINE)
 VERSIONS = dict.fromkeys(_KINDS, 1)
 _MARKS = ("kind", "format_version")
 

@@ -84,11 +84,11 @@ def matrix(store: Path, out: Path, docs: Path | None, cells: list[Cell] | None =
             write_record(folder / f"{cell.name}.json", SCORES, cell_scores(cell, out / cell.name, held))
             write_page(folder, docs / PAGE, len(every))
 
-        run_sweep(SweepConfig(str(out), workers=_side_by_side()), missing, keep)
+        run_sweep(SweepConfig(str(out), workers=side_by_side()), missing, keep)
     return write_page(folder, docs / PAGE, len(every))
 
 
-def _side_by_side() -> int:
+def side_by_side() -> int:
     """Cells at a time, as cores and memory allow: small networks gain nothing from a second thread."""
     return max(1, min(os.cpu_count() or 1, psutil.virtual_memory().available // CELL_BYTES))
 

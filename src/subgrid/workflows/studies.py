@@ -8,12 +8,14 @@ from typing import Any
 
 from subgrid.base.errors import UsageError, unknown_name
 from subgrid.workflows.matrix import matrix
+from subgrid.workflows.matrix_online import matrix_online
 from subgrid.workflows.physics import physics
 from subgrid.workflows.population import population
 from subgrid.workflows.stability import stability
 
 STUDIES: dict[str, Callable[[Any, Path, Path | None], Path]] = {
     "matrix": matrix,
+    "matrix-online": matrix_online,
     "physics": physics,
     "population": population,
     "stability": stability,
