@@ -54,7 +54,7 @@ def say(site: Path, *words: str) -> str:
 
 def test_the_wheel_holds_every_file_that_is_read_at_run_time(dist):
     names = set(zipfile.ZipFile(wheel(dist)).namelist())
-    assert {"subgrid/columns/sets/speedy.yaml", "subgrid/report/page.html"} <= DATA
+    assert {"subgrid/columns/sets/speedy.yaml", "subgrid/report/templates/page.html"} <= DATA
     assert names >= {*DATA, "subgrid/py.typed"}
     assert all(name.startswith(("subgrid/", f"subgrid-{VERSION}.dist-info/")) for name in names)
 

@@ -293,6 +293,38 @@ def finetune(run: Run, words: Words = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def movie(
+    run: Annotated[str, typer.Argument(help="a coupled run, or a run folder with one")],
+    field: Annotated[str, typer.Argument(help="a field of the daily means, such as precipitation")],
+    out: Annotated[str, typer.Option(help="the file to write")] = "movie.gif",
+    level: Annotated[int | None, typer.Option(help="of a field with levels, 0 at the top")] = None,
+    every: Annotated[int, typer.Option(help="days from frame to frame")] = 1,
+) -> None:
+    """Show a field of a coupled run beside its control, day by day, as a GIF.
+
+    Example: subgrid movie run precipitation --out rain.gif
+    """
+    from subgrid.report.movie import write_movie
+
+    print(write_movie(run, field, Path(out), level, every))
+
+
+@app.command()
+def leaderboard(
+    places: Annotated[list[str], typer.Argument(help="runs, coupled runs, files of online scores or folders of them")],
+    out: Annotated[str, typer.Option(help="where to write the page")] = "leaderboard.html",
+    title: Annotated[str, typer.Option(help="of the page")] = "Coupled runs",
+) -> None:
+    """Compare coupled runs on one page: a table to sort and filter, linked to each run's page, and figures.
+
+    Example: subgrid leaderboard sweep/unet-standard-s7 sweep/pao-standard-s7 --out leaderboard.html
+    """
+    from subgrid.report.leaderboard import write_leaderboard
+
+    print(write_leaderboard(places, Path(out), title))
+
+
+@app.command()
 def report(
     folder: Annotated[str, typer.Argument(help="a demo folder or a folder with results")],
     out: Annotated[str | None, typer.Option(help="where to write the page")] = None,

@@ -102,6 +102,23 @@ class CoupledRun:
         return open_climate(self.folder / "daily")
 
     @property
+    def control(self) -> xr.Dataset:
+        """Daily means of the matched control over the same days.
+
+        Raises:
+            SubgridError: neither the run nor its store holds it any more.
+        """
+        run, own = self.daily, self.folder / "control" / "daily"
+        days = self.metrics["days"]
+        if own.exists():
+            return open_climate(own).isel(time=slice(0, days))
+        store = open_store(read_record(self.folder / "config.json", COUPLED)["data"])
+        held = held_control(store, run["time"].values[0], days)
+        if held is None:
+            raise SubgridError(f"{self.folder}: its control is neither there nor in {store.path}")
+        return held
+
+    @property
     def comparison(self) -> xr.Dataset:
         """Series, zonal means, maps and budgets beside the control."""
         return open_climate(self.folder / "comparison")
@@ -184,18 +201,22 @@ def _same(config: CoupleConfig, out: Path) -> bool:
 
 def matched_control(store: ColumnStore, driven: Any, restart: Path, days: int, out: Path) -> xr.Dataset:
     """The host's own climate over the same days: the store's, if it covers them, else run now by the same code."""
-    first = np.datetime64(restart.stem)
-    wanted = first + np.arange(days) * np.timedelta64(1, "D")
-    held = open_climate(store.local() / "control" / "daily")
-    times = held["time"].values.astype("datetime64[D]")
-    if wanted[0] >= times[0] and wanted[-1] <= times[-1]:
-        start = int((wanted[0] - times[0]).astype(int))
-        return held.isel(time=slice(start, start + days))
+    held = held_control(store, np.datetime64(restart.stem), days)
+    if held is not None:
+        return held
     logger.info("couple: the store's control ends before the run does; running the control as well")
     if not (out / "control" / "finished.json").exists():
         driven.run(None, restart, days, out / "control", title="control")
         write_json(out / "control" / "finished.json", {"days": days})
     return open_climate(out / "control" / "daily")
+
+
+def held_control(store: ColumnStore, first: np.datetime64, days: int) -> xr.Dataset | None:
+    """The control's daily means from ``first`` on that the store holds; None: it does not reach so far."""
+    held = open_climate(store.local() / "control" / "daily")
+    times = held["time"].values.astype("datetime64[D]")
+    start = int((first.astype("datetime64[D]") - times[0]).astype(int))
+    return held.isel(time=slice(start, start + days)) if 0 <= start <= len(times) - days else None
 
 
 class _DriftWatch:

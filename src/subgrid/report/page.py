@@ -14,7 +14,7 @@ from subgrid.report.facts import cards, facts, title
 from subgrid.report.results import Results, read_results
 from subgrid.report.sections import sections
 
-TEMPLATE = Path(__file__).with_name("page.html")
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def data_uri(image: bytes) -> str:
@@ -22,15 +22,23 @@ def data_uri(image: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(image).decode('ascii')}"
 
 
-def render(results: Results) -> str:
-    """The page as HTML."""
+def template(name: str) -> jinja2.Template:
+    """A page of :data:`TEMPLATES` to be filled."""
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
     environment.filters["data_uri"] = data_uri
     environment.tests["drawing"] = lambda block: isinstance(block, Drawing)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    return environment.get_template(name)
+
+
+def render(results: Results) -> str:
+    """The page as HTML."""
+    return template("page.html").render(
         title=title(results),
         facts=facts(results),
         cards=cards(results),
