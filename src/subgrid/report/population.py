@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from subgrid.base.files import make_folder, write_file, write_text
+from subgrid.report.ensemble import draw_survival
 from subgrid.report.style import styled
 from subgrid.report.words import table
 from subgrid.scores.survival import survival_curve
@@ -24,19 +25,8 @@ def survival_figure(cases: list[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(5.2 * len(cases), 3.4), layout="constrained")
     for axis, case in zip(np.atleast_1d(figure.subplots(1, len(cases))), cases, strict=True):
         for record, colour in zip(case["records"], COLOURS, strict=True):
-            curve = survival_curve(record["lasted"], record["ended"])
-            days = np.concatenate([[0.0], curve.time, [record["days"]]])
-            share, low, high = (
-                np.concatenate([[1.0], part, part[-1:] if part.size else [1.0]])
-                for part in (curve.share, curve.low, curve.high)
-            )
-            axis.step(days, 100 * share, where="post", color=colour, lw=1.8, label=record["design"]["text"])
-            axis.fill_between(days, 100 * low, 100 * high, step="post", color=colour, alpha=0.2, lw=0)
+            draw_survival(axis, record["lasted"], record["ended"], record["days"], colour, record["design"]["text"])
         axis.set_title(case["name"])
-        axis.set_xlabel("day")
-        axis.set_ylabel("members left (%)")
-        axis.set_ylim(-3, 103)
-        axis.set_xlim(0, case["records"][0]["days"])
         axis.legend(loc="lower left", fontsize=9)
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +58,8 @@ def survival_curve(lasted: ArrayLike, ended: ArrayLike, level: float = LEVEL) ->
     Source: Kaplan and Meier (1958); scipy.stats.ecdf.
     """
     found = stats.ecdf(_censored(lasted, ended)).sf
-    with np.errstate(all="ignore"):
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # undefined where all or none are left; there the interval is the estimate
         interval = found.confidence_interval(level, method="log-log")
     keep = np.isin(found.quantiles, np.asarray(lasted, np.float64)[np.asarray(ended, bool)])
     share = found.probabilities[keep]

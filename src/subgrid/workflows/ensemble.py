@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from subgrid.base.datasets import write_dataset
 from subgrid.base.errors import SubgridError, UsageError
-from subgrid.base.files import read_json
+from subgrid.base.files import read_json, write_file
 from subgrid.base.formats import COUPLED, ENSEMBLE, read_record, write_record
 from subgrid.columns.store import open_store
 from subgrid.coupling.compare import window
 from subgrid.coupling.ensemble import against, growth_of, means, noise_floor
 from subgrid.coupling.run import OWN, CoupleConfig, couple
 from subgrid.hosts.climate import open_climate
+from subgrid.report.ensemble import growth, survival
+from subgrid.report.style import png
 from subgrid.workflows.jobs import STATES, Launch, job_state, planned, remembered, run_jobs
 
 CONTROL = "control"
@@ -125,7 +128,8 @@ def run_ensemble(config: EnsembleConfig, finished: Callable[[Member], object] | 
 def summarise(out: Path | str) -> dict[str, Any]:
     """Noise floor, distances in units of it and survival, of the members that are finished; kept in ``ensemble.json``.
 
-    Beside it ``growth`` (Zarr) holds the RMSE of each day, see :func:`subgrid.coupling.ensemble.growth_of`.
+    Beside it ``growth`` (Zarr) holds the RMSE of each day, see :func:`subgrid.coupling.ensemble.growth_of`; it and the
+    survival of each run are drawn in ``growth.png`` and ``survival.png``.
 
     Raises:
         SubgridError: no ensemble, or fewer than two finished controls.
@@ -164,7 +168,26 @@ def summarise(out: Path | str) -> dict[str, Any]:
         "counts": _counts(out, about),
     }
     write_record(out / SUMMARY, ENSEMBLE, summary)
+    _draw(out, summary)
     return summary
+
+
+def _draw(out: Path, summary: dict[str, Any]) -> None:
+    """``growth.png`` and ``survival.png``."""
+    groups = {name: one["group"] for name, one in summary["members"].items() if one["group"] != CONTROL}
+    if not groups:
+        return
+    lives: dict[str, list[tuple[int, bool]]] = {}
+    for name, group in groups.items():
+        one = summary["members"][name]
+        lives.setdefault(group, []).append((one["days"], not one["finite"]))
+    drawn = {"growth": growth(open_climate(out / GROWTH), groups), "survival": survival(lives, summary["days"])}
+    for name, figure in drawn.items():
+        write_file(out / f"{name}.png", partial(_save, figure))
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.write_bytes(png(figure))
 
 
 def _counts(out: Path, about: dict[str, Any]) -> dict[str, int]:

@@ -24,7 +24,7 @@ from subgrid.base.progress import Progress
 
 logger = logging.getLogger("subgrid")
 LAUNCHERS = ("local", "dask", "slurm", "debug")
-PLAN, RECORD, JOBS = "sweep.json", "cell.json", "jobs"
+PLAN, JOBS = "sweep.json", "jobs"
 #: States of a job, in the order in which a report counts them.
 STATES = ("finished", "running", "waiting", "failed")
 #: Seconds between looks at the running jobs, and between questions to SLURM whether it still knows a job.
@@ -100,7 +100,7 @@ class Job(Protocol):
 
 
 def run_job(job: Job, out: Path, threads: int, watched: int) -> dict[str, Any]:
-    """Do a job and keep what became of it in ``cell.json``; called in a process of its own.
+    """Do a job and keep what became of it in ``jobs/<name>.json``; called in a process of its own.
 
     Args:
         job: what to do.
@@ -146,13 +146,19 @@ def _end_without(process: int) -> None:
 
 def _remember(folder: Path, told: dict[str, Any]) -> None:
     """Keep ``told`` of a cell, beside what is known already."""
-    make_folder(folder)
-    write_json(folder / RECORD, {**remembered(folder), **told})
+    make_folder(folder.parent / JOBS)
+    write_json(_record(folder), {**remembered(folder), **told})
+
+
+def _record(folder: Path) -> Path:
+    """Where what became of a job is kept: not in its own folder, from which a job that begins removes leftovers."""
+    return folder.parent / JOBS / f"{folder.name}.json"
 
 
 def remembered(folder: Path) -> dict[str, Any]:
     """What is kept of a job."""
-    return dict(read_json(folder / RECORD)) if (folder / RECORD).exists() else {}
+    file = _record(folder)
+    return dict(read_json(file)) if file.exists() else {}
 
 
 def run_jobs(config: Launch, jobs: Sequence[Job], title: str, finished: Callable[[Any], object] | None = None) -> None:
