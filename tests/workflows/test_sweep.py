@@ -190,7 +190,7 @@ def test_two_cells_on_slurm(words, tmp_path):
     status = json.loads(done.stdout)
     assert status["counts"]["finished"] == 2, status
     for name in status["cells"]:
-        record = json.loads((tmp_path / "sweep" / name / "cell.json").read_text())
+        record = json.loads((tmp_path / "sweep/jobs" / f"{name}.json").read_text())
         assert record["launcher"] == "slurm" and record["job"].isdigit()
         assert list((tmp_path / "sweep" / "jobs").glob(f"{record['job']}_0_log.out"))
 
@@ -204,5 +204,5 @@ def test_a_cell_of_two_processes_on_slurm(words, tmp_path):
     assert done.returncode == 0, done.stderr
     cell = json.loads(done.stdout)["cells"]["mlp-standard-s3"]
     assert cell["state"] == "finished", cell
-    job = json.loads((tmp_path / "sweep/mlp-standard-s3/cell.json").read_text())["job"]
+    job = json.loads((tmp_path / "sweep/jobs/mlp-standard-s3.json").read_text())["job"]
     assert len(list((tmp_path / "sweep/jobs").glob(f"{job}_*_log.out"))) == 2
