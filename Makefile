@@ -57,7 +57,7 @@ test-slurm: $(READY)
 study: $(READY)
 	$(BIN)/subgrid study stability --data $(OUT)/store.zarr --out $(OUT)/stability --docs docs
 
-# The numbers of docs/results.md: 90 runs, about 3 hours on 2 cores, resumable; what has a file in docs/results is done.
+# The numbers of docs/results.md: 90 runs, about two hours on 2 cores, resumable; what has a file in docs/results is done.
 matrix-small: $(READY)
 	$(BIN)/subgrid study matrix --data $(OUT)/store.zarr --out $(OUT)/matrix --docs docs
 

@@ -15,17 +15,20 @@ TOPICS = ("start", "conversion", "kaggle", "loader", "scores", "training", "netw
 #: Where jax and torch take turns on the same cores, threads that wait must not spin; alone, torch is faster if they do.
 TAKE_TURNS = ("generation", "coupling")
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+#: The same for networks at paper size, which take longer than everything else together.
+PAPER_BEGIN, PAPER_END = "<!-- paper figures -->", "<!-- end of paper figures -->"
+WAYS = ("plain", "eager", "bf16", "script", "compile", "compile bf16", "graphs bf16")
 HEAD = ("topic", "what", "measured", "floor", "ratio", "goal", "met")
 #: Packages whose versions decide the figures.
 PACKAGES = ("python", "torch", "numpy", "jax", "jcm")
 
 
-def run_all(smoke: bool) -> list[dict[str, Any]]:
-    """Each benchmark in its own process, so that none inherits threads or memory of another."""
+def run_all(topics: dict[str, tuple[str, ...]], smoke: bool) -> list[dict[str, Any]]:
+    """Each benchmark, with its options, in its own process, so that none inherits threads or memory of another."""
     found = []
-    for topic in TOPICS:
+    for topic, given in topics.items():
         print(f"{topic} ...", file=sys.stderr, flush=True)
-        command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name(f"{topic}.py"))]
+        command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name(f"{topic}.py")), *given]
         waiting = {"OMP_WAIT_POLICY": "PASSIVE"} if topic in TAKE_TURNS else {}
         environment = {**os.environ, **waiting}
         words = command + ["--smoke"] * smoke
@@ -123,11 +126,36 @@ def page(lines: list[dict[str, Any]]) -> str:
     )
 
 
-def write_page(path: Path, text: str) -> None:
+def paper_rows(lines: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Heads, and a row for each network and kind of work: columns a second by way, the best beside plain, the peak."""
+    measures = [m for line in lines for m in line["measures"] if "columns_per_second" in m]
+    ways = [way for way in WAYS if any(way in m["columns_per_second"] for m in measures)]
+    body = []
+    for m in measures:
+        network, work, batch, *_ = (
+            part.strip() for part in m["what"].removeprefix("paper ").replace(":", ",").split(",")
+        )
+        speeds = [f"{m['columns_per_second'][w]:.3g}" if w in m["columns_per_second"] else "" for w in ways]
+        goal = "" if m["met"] is None else f"≥ {m['at_least']:g}: {'yes' if m['met'] else 'no'}"
+        shares = [f"{m['eager_share_of_peak']:.2f}", f"{m['share_of_peak']:.2f}"]
+        body.append((network, f"{work}, {batch.split()[0]}", *speeds, f"{m['ratio']:.2f}", goal, *shares))
+    heads = ("network", "work, batch", *ways, "best / plain", "goal", "eager / peak", "best / its peak")
+    return heads, body
+
+
+def paper_page(lines: list[dict[str, Any]]) -> str:
+    """What stands between the markers of paper sizes."""
+    peaks = [m for line in lines for m in line["measures"] if "matmul_peak_gflop_s" in m]
+    single, half = (max(m[key] for m in peaks) for key in ("matmul_peak_gflop_s", "matmul_peak_bf16_gflop_s"))
+    told = f"Matrix products reach {single:,.0f} GFLOP/s in float32 and {half:,.0f} in bfloat16."
+    return "\n\n".join([f"Measured on {machine()}. {told}", markdown(*paper_rows(lines))])
+
+
+def write_page(path: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """Replace what stands between the markers of ``path``."""
-    before, _, rest = path.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    before, _, rest = path.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def main() -> None:
@@ -137,15 +165,23 @@ def main() -> None:
     parser.add_argument("--lines", type=Path, help="read the JSON lines of an earlier run instead of running")
     parser.add_argument("--save", type=Path, help="keep the JSON lines")
     parser.add_argument("--docs", type=Path, help=f"page whose part between {BEGIN} and {END} is replaced")
+    parser.add_argument("--paper", action="store_true", help="networks at paper size instead: twenty minutes")
+    parser.add_argument("--given", default="", help="further options of the paper sizes, such as '--batch 384'")
     chosen = parser.parse_args()
+    if chosen.paper:
+        topics = {"networks": ("--only", "paper", *chosen.given.split())}
+    else:
+        topics = {topic: ("--only", "small") if topic == "networks" else () for topic in TOPICS}
     if chosen.lines:
         lines = [json.loads(line) for line in chosen.lines.read_text().splitlines()]
     else:
-        lines = run_all(chosen.smoke)
+        lines = run_all(topics, chosen.smoke)
     if chosen.save:
         chosen.save.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    print(plain(HEAD, rows(lines)))
-    if chosen.docs:
+    print(plain(*paper_rows(lines)) if chosen.paper else plain(HEAD, rows(lines)))
+    if chosen.docs and chosen.paper:
+        write_page(chosen.docs, paper_page(lines), PAPER_BEGIN, PAPER_END)
+    elif chosen.docs:
         write_page(chosen.docs, page(lines))
 
 
