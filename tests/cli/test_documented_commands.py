@@ -123,8 +123,11 @@ def no_work(monkeypatch):
         "subgrid.evaluation.submission": ("write_submission", reached),
         "subgrid.hosts.base": ("host", checked_host),
         "subgrid.report": ("write_report", reached),
+        "subgrid.report.leaderboard": ("write_leaderboard", reached),
+        "subgrid.report.movie": ("write_movie", reached),
         "subgrid.training.fit": ("fit", check_training),
         "subgrid.workflows.demo": ("run_demo", reached),
+        "subgrid.workflows.ensemble": ("run_ensemble", reached),
         "subgrid.workflows.finetune": ("finetune", reached),
         "subgrid.workflows.sweep": ("run_sweep", reached),
     }
@@ -187,7 +190,7 @@ def test_the_cheap_ones_run_one_after_another(closed_store, published, monkeypat
     monkeypatch.chdir(tmp_path)
     for folder in (tmp_path, tmp_path / "demo"):
         folder.mkdir(exist_ok=True)
-        for name in ("store.zarr", "store2.zarr"):
+        for name in ("store.zarr", "store2.zarr", "columns.zarr"):
             (folder / name).symlink_to(closed_store.path)
     order = list(TINY)
     # A URL needs the network; the competition's score, its networks and those beside it need columns of ClimSim;

@@ -160,9 +160,11 @@ def couple(config: CoupleConfig, out: Path | str) -> CoupledRun:
         if (out / "metrics.json").exists():
             logger.info("couple: %s is finished already", out)
             return CoupledRun(out, read_json(out / "metrics.json"))
-        driven, emulator = host_of(store), None
+        emulator = None
         if config.emulator != OWN:
             emulator = load(config.emulator, trust=config.trust, **_given(config, store), **config.constraints)
+        driven = host_of(store)
+        if emulator is not None:
             check_fits(emulator, driven, config.replace)
         remove_leftovers(make_folder(out))
         write_record(out / "config.json", COUPLED, asdict(config))
