@@ -17,7 +17,7 @@ GOALS = {"jax": 1.10, "callback": 1.30}
 SLOPE_GOAL = 0.1
 
 
-def host_with_store(folder: Path, smoke: bool) -> tuple[Any, Path, Any]:
+def host_with_store(folder: Path, smoke: bool, truncation: int = 21) -> tuple[Any, Path, Any]:
     """A host ten days from rest, the restart of that state, and a store of the columns of some later steps."""
     from dataclasses import asdict
 
@@ -28,7 +28,8 @@ def host_with_store(folder: Path, smoke: bool) -> tuple[Any, Path, Any]:
     from subgrid.hosts.generate import Generator
     from subgrid.hosts.speedy.host import Speedy
 
-    host = Speedy(**asdict(host_config(smoke)))
+    folder.mkdir(parents=True, exist_ok=True)
+    host = Speedy(**{**asdict(host_config(smoke)), "truncation": truncation})
     advance, chosen = host.model.program(), variable_set("speedy")
     carry = host.model.initial()
     if not smoke:

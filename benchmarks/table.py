@@ -11,7 +11,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-TOPICS = ("start", "conversion", "kaggle", "loader", "scores", "training", "networks", "generation", "coupling")
+TOPICS = (
+    "start",
+    "conversion",
+    "kaggle",
+    "loader",
+    "scores",
+    "training",
+    "networks",
+    "generation",
+    "coupling",
+    "online",
+)
 #: Where jax and torch take turns on the same cores, threads that wait must not spin; alone, torch is faster if they do.
 TAKE_TURNS = ("generation", "coupling")
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
