@@ -24,7 +24,7 @@ TOPICS = (
     "online",
 )
 #: Where jax and torch take turns on the same cores, threads that wait must not spin; alone, torch is faster if they do.
-TAKE_TURNS = ("generation", "coupling")
+TAKE_TURNS = ("generation", "coupling", "online")
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 #: The same for networks at paper size, which take longer than everything else together.
 PAPER_BEGIN, PAPER_END = "<!-- paper figures -->", "<!-- end of paper figures -->"

@@ -23,6 +23,7 @@ TOPICS = {
         *(f"paper unet: {what}" for what in ("forward", "float32 forward", "training")),
     ],
     "coupling": ["bridge jax", "resident memory"],
+    "online": ["own physics", "small mlp"],
     "scale": ["written", "read", "to v1", "to v2_rh_mc", "to v6"],
     "kaggle": ["train.csv", "train.parquet", "test.csv"],
     "start": ["--help", "import"],
@@ -31,7 +32,7 @@ TOPICS = {
 
 
 #: Those that compile a climate model or train: with `make test-slow`.
-SLOW = ("generation", "training", "networks", "coupling")
+SLOW = ("generation", "training", "networks", "coupling", "online")
 SOME = [topic for topic in TOPICS if topic not in SLOW]
 
 
