@@ -55,7 +55,7 @@ def test_a_run_folder_gives_its_emulator(tiny_run):
 
 def test_bounds_and_constraints_may_change_after_training(folder):
     changed = load_emulator(folder, water="none", clip_outputs=False, condense=True)
-    assert changed.counters[2:] == ["condensed_water", "positive_water"]
+    assert [counter.name for counter in changed.counters[2:]] == ["condensed_water", "positive_water"]
     assert not changed.config.clip_outputs
     with pytest.raises(UsageError, match="unknown emulator setting 'watter'; did you mean water"):
         load_emulator(folder, watter="none")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from subgrid.base.errors import UsageError
-from subgrid.emulator import FlatEmulator
+from subgrid.emulator.flat import MonitoredEmulator
 from subgrid.hosts.bridge import (
     callback_function,
     flat_function,
@@ -27,7 +27,7 @@ def sample(tiny_emulator, tiny_store):
 @pytest.fixture(scope="module")
 def wanted(tiny_emulator, sample):
     with torch.inference_mode():
-        return [part.numpy() for part in FlatEmulator(tiny_emulator)(torch.from_numpy(sample))]
+        return [part.numpy() for part in MonitoredEmulator(tiny_emulator)(torch.from_numpy(sample))]
 
 
 def test_the_callback_equals_torch_inside_jit(tiny_emulator, sample, wanted):
@@ -41,7 +41,7 @@ def test_the_callback_runs_again_and_again_inside_a_scan(tiny_emulator, sample, 
     function = callback_function(tiny_emulator, 32)
 
     def step(x, _):
-        y, _ = function(x)
+        y, *_ = function(x)
         return x, y
 
     _, found = jax.jit(lambda x: jax.lax.scan(step, x, None, length=3))(sample)

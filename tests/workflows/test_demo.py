@@ -98,7 +98,7 @@ def test_callback_and_conversion_give_the_same_first_day(demo: Path, tmp_path: P
 
 
 def test_coupled_run_goes_on_after_a_kill(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from subgrid.hosts.speedy import host as host_module
+    from subgrid.hosts import stepping as host_module
 
     monkeypatch.setattr(host_module, "PIECE_DAYS", 1)
     config = CoupleConfig(emulator=str(demo / "run"), data=str(demo / "store.zarr"), days=3, timings=False)

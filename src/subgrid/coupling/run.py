@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from subgrid.base.files import make_folder, only_writer, read_json, remove_lefto
 from subgrid.base.formats import COUPLED, read_record, write_record
 from subgrid.base.logs import log_file
 from subgrid.base.provenance import versions
+from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.store import ColumnStore, open_store
 from subgrid.coupling.compare import compare, verdict
 from subgrid.coupling.timing import step_times
@@ -34,6 +35,8 @@ logger = logging.getLogger("subgrid")
 #: A global-mean temperature further than this from the control's counts as unstable, K.
 DRIFT_BOUND = 10.0
 PERIOD = 30
+#: A zonal mean of temperature is judged where sigma exceeds this, below 100 hPa.
+BELOW = 0.1
 #: What stands for an emulator where the host's own physics is to run.
 OWN = "own"
 #: Most noise on a first state, K.
@@ -155,7 +158,7 @@ def couple(config: CoupleConfig, out: Path | str) -> CoupledRun:
     store = open_store(config.data)
     restart = restart_file(store, config.start)
     with only_writer(out):
-        if any((out / name).exists() for name in ("config.json", "metrics.json")) and not _same(config, out):
+        if any((out / name).exists() for name in ("config.json", "metrics.json")) and not same_config(config, out):
             raise SubgridError(f"{out} was begun with another config; remove it or choose another folder")
         if (out / "metrics.json").exists():
             logger.info("couple: %s is finished already", out)
@@ -195,7 +198,7 @@ def _run(
     return CoupledRun(out, metrics)
 
 
-def _same(config: CoupleConfig, out: Path) -> bool:
+def same_config(config: CoupleConfig, out: Path) -> bool:
     """Whether ``out`` was begun with this config; a setting that its own lacks had its default."""
     held = {**asdict(CoupleConfig(emulator="", data="")), **read_record(out / "config.json", COUPLED)}
     return bool(held == json.loads(json.dumps(asdict(config))))
@@ -259,7 +262,6 @@ def _metrics(
         return metrics
     comparison = compare(run, control.isel(time=slice(0, result.days)), driven.grid, driven.land)
     write_dataset(out / "comparison", comparison)
-    metrics.update(verdict(comparison))
     metrics["window_days"] = comparison.attrs["window_days"]
     metrics["periods"] = [
         {"first_day": first, "last_day": min(first + PERIOD, result.days)}
@@ -267,17 +269,44 @@ def _metrics(
         for first in range(0, result.days, PERIOD)
         if result.days - first >= PERIOD // 2 or first == 0
     ]
-    metrics["counters"] = {
-        counter.name: float(area_mean(run[counter.name].mean("time").values, driven.grid.area))
-        for counter in (emulator.counters if emulator is not None else [])
-    }
-    metrics["left_training"] = left_training(run)
+    counters = [counter.name for counter in (emulator.counters if emulator is not None else [])]
+    metrics |= judged(run, comparison, counters, driven.grid)
     if config.shadow and emulator is not None:
         metrics["shadow"] = shadow_skill(run, driven.variables.targets)
+    return metrics
+
+
+def judged(run: xr.Dataset, comparison: xr.Dataset, counters: Iterable[str], grid: ColumnGrid) -> dict[str, Any]:
+    """Metrics of a run: figures that decide, what each safeguard did, inputs that left training, and residuals.
+
+    Args:
+        run: daily means.
+        comparison: of the same days.
+        counters: names of the emulator's.
+        grid: of the columns.
+    """
+    found: dict[str, Any] = dict(verdict(comparison))
+    if "zonal_temperature" in comparison:
+        found["worst_zonal_temperature"] = _worst_zonal(comparison)
+    found["counters"] = {name: float(area_mean(run[name].mean("time").values, grid.area)) for name in counters}
+    found["left_training"] = left_training(run)
     for name in (name for name in ("energy_residual", "water_residual") if f"budget_{name}" in comparison):
         both = comparison[f"budget_{name}"].mean("time").values
-        metrics[f"{name}_W_m2"] = {"emulator": float(both[0]), "control": float(both[1])}
-    return metrics
+        found[f"{name}_W_m2"] = {"emulator": float(both[0]), "control": float(both[1])}
+    return found
+
+
+def _worst_zonal(comparison: xr.Dataset) -> dict[str, float]:
+    """Where below :data:`BELOW` the window's zonal-mean temperature departs most from the control's."""
+    both = comparison["zonal_temperature"]
+    apart = (both[0] - both[1]).where(comparison["sigma"] > BELOW)
+    place = abs(apart).argmax(...)
+    level, row = int(place["level"]), int(place["latitude"])
+    return {
+        "difference_K": float(apart[level, row]),
+        "sigma": float(comparison["sigma"][level]),
+        "latitude": float(comparison["latitude"][row]),
+    }
 
 
 def _sypd(seconds_per_step: float, time_step: float) -> float:

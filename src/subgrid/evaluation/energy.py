@@ -13,12 +13,21 @@ from subgrid.physics.vertical import VerticalGrid
 
 Floats = NDArray[np.float64]
 WIND = ("u_wind", "v_wind")
+#: Surface pressure of columns that have none, Pa.
+REFERENCE_PRESSURE = 1e5
 
 
 def air_mass(variables: VariableSet, x: NDArray[np.float32], vertical: VerticalGrid) -> Floats:
-    """Mass of air of each layer, kg m-2, (n, level), from the surface pressure among raw columns ``x`` (n, n_in)."""
-    pressure = quantities(variables.inputs, vertical.n_levels)["surface_pressure"].start
-    thickness = vertical.layer_thickness(x[:, pressure].astype(np.float64))
+    """Mass of air of each layer, kg m-2, (n, level), from the surface pressure among raw columns ``x`` (n, n_in).
+
+    On a host without pressure every column is alike, with :data:`REFERENCE_PRESSURE` at its end.
+    """
+    place = quantities(variables.inputs, vertical.n_levels)
+    if "surface_pressure" in place:
+        pressure = x[:, place["surface_pressure"].start].astype(np.float64)
+    else:
+        pressure = np.full(len(x), REFERENCE_PRESSURE)
+    thickness = vertical.layer_thickness(pressure)
     return np.asarray(layer_mass(thickness, variables.physics.gravity))
 
 

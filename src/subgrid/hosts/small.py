@@ -24,34 +24,34 @@ from subgrid.hosts.models import departure_at
 from subgrid.hosts.stepping import SteppedHost
 
 #: Profiles (level, column) and scalars (column,), float64.
-Fields: TypeAlias = dict[str, Tensor]
+Parts: TypeAlias = dict[str, Tensor]
 
 
 class TorchCarry(NamedTuple):
     """See :class:`subgrid.hosts.models.Carry`; ``time`` is in seconds since 1970-01-01."""
 
-    state: Fields
+    state: Parts
     time: int
     step: int
     begun: int
-    columns: Fields
+    columns: Parts
     sums: dict[str, Any]
     stable: bool
-    last_good: Fields
+    last_good: Parts
 
 
 class Answer(NamedTuple):
     """What a column physics gives: tendencies and fluxes by target, and diagnostics of any shape (numpy)."""
 
-    targets: Fields
+    targets: Parts
     diagnostics: dict[str, Any]
 
 
 class Situation(NamedTuple):
     """What a column physics sees: its columns, the whole state that they come from, and steps since the start."""
 
-    columns: Fields
-    state: Fields
+    columns: Parts
+    state: Parts
     elapsed: int
 
 
@@ -95,15 +95,15 @@ class TorchModel(ABC):
         """Processes of the column physics in their order, and the targets of each."""
 
     @abstractmethod
-    def first_state(self) -> Fields:
+    def first_state(self) -> Parts:
         """The state at the start."""
 
     @abstractmethod
-    def inputs(self, state: Fields, step: int) -> Fields:
+    def inputs(self, state: Parts, step: int) -> Parts:
         """The columns' inputs, before any column physics."""
 
     @abstractmethod
-    def process(self, name: str, at: Situation, before: Fields) -> Fields:
+    def process(self, name: str, at: Situation, before: Parts) -> Parts:
         """Targets of one process.
 
         Args:
@@ -113,16 +113,16 @@ class TorchModel(ABC):
         """
 
     @abstractmethod
-    def advance(self, state: Fields, at: Situation, targets: Fields, random: np.random.Generator) -> Fields:
+    def advance(self, state: Parts, at: Situation, targets: Parts, random: np.random.Generator) -> Parts:
         """The state one step later, with the column physics in ``targets`` and all that the model does itself."""
 
     @abstractmethod
-    def pushed(self, state: Fields, random: np.random.Generator) -> Fields:
+    def pushed(self, state: Parts, random: np.random.Generator) -> Parts:
         """A perturbed state, still physical."""
 
     # -- the column physics ----------------------------------------------------------------------------------
 
-    def own_physics(self, at: Situation, replaced: Iterable[str] = (), given: Fields | None = None) -> Answer:
+    def own_physics(self, at: Situation, replaced: Iterable[str] = (), given: Parts | None = None) -> Answer:
         """All processes in their order; those ``replaced`` are ``given``, together, where the first of them stands."""
         replaced = set(replaced)
         total, parts, put = self.nothing(), {}, False
@@ -142,7 +142,7 @@ class TorchModel(ABC):
                 total[variable.name] = parts[process].get(key, nothing[key])
         return Answer(total, {})
 
-    def nothing(self) -> Fields:
+    def nothing(self) -> Parts:
         """Targets of no column physics."""
         n, levels = self.grid.columns, self.grid.levels
         made = {True: torch.zeros(levels, n, dtype=torch.float64), False: torch.zeros(n, dtype=torch.float64)}
@@ -221,7 +221,7 @@ class TorchModel(ABC):
         start = dt.datetime.fromisoformat(self.config.start).replace(tzinfo=dt.UTC)
         return self._carry(self.first_state(), int(start.timestamp()), 0, diagnostics)
 
-    def _carry(self, state: Fields, time: int, step: int, diagnostics: Dimensions | None) -> TorchCarry:
+    def _carry(self, state: Parts, time: int, step: int, diagnostics: Dimensions | None) -> TorchCarry:
         shapes = {(): (), ("level",): (self.grid.levels,), ("column",): (self.grid.columns,)}
         full = (self.grid.levels, self.grid.columns)
         level_names, flat_names = self.climate_names()
@@ -274,10 +274,10 @@ class TorchModel(ABC):
                 return found
         return {"reason": "state out of bounds"}
 
-    def perturber(self, seed: int) -> Callable[[TorchCarry], Fields]:
+    def perturber(self, seed: int) -> Callable[[TorchCarry], Parts]:
         """From the carry after a step to that step's columns, perturbed, with the model's own answer."""
 
-        def perturbed(carry: TorchCarry) -> Fields:
+        def perturbed(carry: TorchCarry) -> Parts:
             step = carry.step - 1
             with torch.inference_mode():
                 state = self.pushed(carry.last_good, np.random.default_rng((seed, self.config.seed, step)))

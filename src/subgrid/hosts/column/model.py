@@ -19,7 +19,7 @@ from torch import Tensor
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.variables import variable_set
 from subgrid.hosts.column.settings import ColumnConfig
-from subgrid.hosts.small import Fields, Situation, TorchModel
+from subgrid.hosts.small import Parts, Situation, TorchModel
 from subgrid.physics.column import layer_mass
 from subgrid.physics.constants import E3SM as C
 from subgrid.physics.convection import BettsMiller, betts_miller, parcel_temperature
@@ -93,7 +93,7 @@ class MoistColumns(TorchModel):
         """Convection, and condensation of what is left above saturation."""
         return PROCESSES
 
-    def first_state(self) -> Fields:
+    def first_state(self) -> Parts:
         """Moist columns near 80 % humidity below, no forcing."""
         t = torch.clamp((self.sea - 1.0) * self.sigma**0.16, min=TROPOPAUSE)
         q = 0.8 * self.sigma.square() * self._saturated(t)
@@ -104,13 +104,13 @@ class MoistColumns(TorchModel):
         pressure = self.vertical.mid_pressure(self.surface_pressure).T
         return saturation_specific_humidity(t, pressure)
 
-    def inputs(self, state: Fields, step: int) -> Fields:
+    def inputs(self, state: Parts, step: int) -> Parts:
         """Temperature, humidity, and surface pressure, which is the same everywhere."""
         del step
         kept = {name: state[name] for name in ("temperature", "specific_humidity")}
         return {**kept, "surface_pressure": self.surface_pressure}
 
-    def process(self, name: str, at: Situation, before: Fields) -> Fields:
+    def process(self, name: str, at: Situation, before: Parts) -> Parts:
         """Enthalpy and water close in each of the two."""
         t, q = at.columns["temperature"], at.columns["specific_humidity"]
         if name == "convection":
@@ -132,7 +132,7 @@ class MoistColumns(TorchModel):
             "large_scale_precipitation": (self.mass * rate).sum(0),
         }
 
-    def fluxes(self, state: Fields) -> tuple[Tensor, Tensor]:
+    def fluxes(self, state: Parts) -> tuple[Tensor, Tensor]:
         """Sensible heat, W/m2, and evaporation, kg/m2/s, (column,): bulk formulae with the lowest level."""
         t, q = state["temperature"][-1], state["specific_humidity"][-1]
         density = SURFACE_PRESSURE / (C.Rd * t)
@@ -140,7 +140,7 @@ class MoistColumns(TorchModel):
         saturated = saturation_specific_humidity(self.sea, self.surface_pressure)
         return rate * C.cp * (self.sea - t / self._exner[-1]), rate * (saturated - q)
 
-    def advance(self, state: Fields, at: Situation, targets: Fields, random: np.random.Generator) -> Fields:
+    def advance(self, state: Parts, at: Situation, targets: Parts, random: np.random.Generator) -> Parts:
         """Column physics, then cooling, ascent, what spreads away, surface fluxes, mixing; the forcing's next value."""
         del at
         t, q, day = state["temperature"], state["specific_humidity"], self.dt / SECONDS_PER_DAY
@@ -172,7 +172,7 @@ class MoistColumns(TorchModel):
         theta = theta + share * self._in_mixed * (mean_theta - theta)
         return theta * self._exner, q + share * self._in_mixed * (mean_q - q)
 
-    def pushed(self, state: Fields, random: np.random.Generator) -> Fields:
+    def pushed(self, state: Parts, random: np.random.Generator) -> Parts:
         """Temperature smoothly, relative humidity by a factor; the amplitude of each column is exponential."""
         levels, n = state["temperature"].shape
         amplitude = random.exponential(size=n)

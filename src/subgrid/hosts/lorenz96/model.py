@@ -17,7 +17,7 @@ from torch import Tensor
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.variables import variable_set
 from subgrid.hosts.lorenz96.settings import DAYS_PER_UNIT, Lorenz96Config
-from subgrid.hosts.small import Fields, Situation, TorchModel
+from subgrid.hosts.small import Parts, Situation, TorchModel
 from subgrid.physics.vertical import VerticalGrid
 
 #: Seconds of a unit of the system's time.
@@ -70,14 +70,14 @@ class Rings(TorchModel):
         grid = ColumnGrid(np.zeros(n), around, np.full(n, 4.0 * np.pi / n), vertical)
         super().__init__(config, grid, variable_set("lorenz96"), BOUNDS, record_terms)
         self.pull = config.coupling * config.timescale / config.amplitude
-        self._after: tuple[Fields, Fields] | None = None
+        self._after: tuple[Parts, Parts] | None = None
 
     @property
     def processes(self) -> Mapping[str, tuple[str, ...]]:
         """One: what is not resolved."""
         return PROCESSES
 
-    def first_state(self) -> Fields:
+    def first_state(self) -> Parts:
         """Near F, with small noise."""
         random = np.random.default_rng(self.config.seed)
         shape = (self.config.slow, self.config.columns)
@@ -86,7 +86,7 @@ class Rings(TorchModel):
             found["y"] = 0.1 * random.standard_normal((shape[0] * self.config.fast, shape[1]))
         return {name: torch.from_numpy(np.tile(values, self.config.copies)) for name, values in found.items()}
 
-    def inputs(self, state: Fields, step: int) -> Fields:
+    def inputs(self, state: Parts, step: int) -> Parts:
         """The ring and its forcing."""
         del step
         return {"x": state["x"], "forcing": torch.full_like(state["x"][0], self.config.forcing)}
@@ -103,7 +103,7 @@ class Rings(TorchModel):
         turning = torch.roll(y, -1, 0) * (torch.roll(y, 1, 0) - torch.roll(y, -2, 0))
         return slow, c * b * turning - c * y + self.pull * torch.repeat_interleave(x, self.config.fast, 0)
 
-    def process(self, name: str, at: Situation, before: Fields) -> Fields:
+    def process(self, name: str, at: Situation, before: Parts) -> Parts:
         """What a step with the rest of the system adds to a step without it, per second."""
         del name, before
         x = at.state["x"]
@@ -116,14 +116,14 @@ class Rings(TorchModel):
             self._after = (at.state, {"y": fast})
         return {"x_tendency": tendency, "transfer": (x * tendency).mean(0)}
 
-    def advance(self, state: Fields, at: Situation, targets: Fields, random: np.random.Generator) -> Fields:
+    def advance(self, state: Parts, at: Situation, targets: Parts, random: np.random.Generator) -> Parts:
         """The step without column physics, and the column physics; fast variables stay where nothing asked for them."""
         del random, at
         (alone,) = rk4(self._alone, (state["x"],), self.config.step)
         known = self._after[1] if self._after is not None and self._after[0] is state else {}
         return {**state, **known, "x": alone + self.dt * targets["x_tendency"]}
 
-    def pushed(self, state: Fields, random: np.random.Generator) -> Fields:
+    def pushed(self, state: Parts, random: np.random.Generator) -> Parts:
         """Slow variables pushed by noise; the amplitude of each ring is exponential."""
         slow, n = state["x"].shape
         noise = random.exponential(size=n) * random.standard_normal((slow, n))

@@ -1,0 +1,156 @@
+"""Coupled runs of trained networks as jobs, and the small files of scores that studies keep of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from subgrid.base.errors import SubgridError
+from subgrid.base.files import make_folder, read_json
+from subgrid.base.formats import EVALUATION, SCORES, read_record
+from subgrid.columns.store import ColumnStore
+from subgrid.coupling.compare import window
+from subgrid.coupling.ensemble import Means, against, means, noise_floor
+from subgrid.coupling.run import OWN, CoupleConfig, couple, judged, same_config
+from subgrid.hosts.climate import open_climate
+from subgrid.workflows.jobs import Launch, run_jobs
+from subgrid.workflows.matrix import side_by_side
+from subgrid.workflows.results_page import mean_r2
+from subgrid.workflows.sweep import Cell, SweepConfig, run_sweep
+
+#: What a file of scores keeps of the metrics of a coupled run.
+KEPT = (
+    "days",
+    "requested_days",
+    "finite",
+    "first_unstable_day",
+    "unstable",
+    "mid_troposphere_temperature_difference_K",
+    "lowest_level_temperature_difference_K",
+    "worst_zonal_temperature",
+    "lowest_level_humidity_ratio",
+    "precipitation_ratio",
+    "energy_residual_W_m2",
+    "water_residual_W_m2",
+    "counters",
+    "periods",
+    "simulated_years_per_day",
+)
+#: Inputs that left training which a file of scores names.
+LEFT = 5
+
+
+@dataclass(frozen=True)
+class Coupled:
+    """One coupled run of a network that ``cell`` trains into ``runs``; ``cell`` None: the host's own physics."""
+
+    name: str
+    couple: CoupleConfig
+    runs: str
+    cell: Cell | None = None
+    processes: int = 1
+    rank: int = 0
+
+    @property
+    def network(self) -> str:
+        """Name of what acts."""
+        return self.cell.name if self.cell is not None else self.name
+
+    def about(self) -> dict[str, Any]:
+        """What a table shows."""
+        return {"days": self.couple.days, **(self.cell.about() if self.cell is not None else {"architecture": OWN})}
+
+    def check(self, folder: Path) -> None:
+        """Refuse a folder of other settings."""
+        if (folder / "config.json").exists() and not same_config(self.couple, folder):
+            raise SubgridError(f"{folder} was begun with other settings: remove it or choose another out=")
+
+    def work(self, folder: Path) -> None:
+        """Couple the network."""
+        couple(self.couple, folder)
+
+    def finished(self, folder: Path) -> bool:
+        """Whether its metrics are there."""
+        return (folder / "metrics.json").exists()
+
+
+def run_coupled(
+    jobs: Sequence[Coupled], runs: Path, coupled: Path, title: str, finished: Callable[[Coupled], object] | None = None
+) -> None:
+    """Train what is not trained yet, then couple what is not coupled, as many at a time as the machine has room for.
+
+    Args:
+        jobs: what is to be there.
+        runs: folder of the trained networks.
+        coupled: folder of the coupled runs.
+        title: of the progress.
+        finished: called with every job that is finished.
+    """
+    cells = {job.cell.name: job.cell for job in jobs if job.cell is not None and not job.finished(coupled / job.name)}
+    missing = [cell for cell in cells.values() if not cell.finished(runs / cell.name)]
+    workers = side_by_side()
+    if missing:
+        run_sweep(SweepConfig(str(runs), workers=workers), missing)
+    run_jobs(Launch(str(make_folder(coupled)), workers=workers), jobs, title, finished)
+
+
+def scores(
+    job: Coupled, run: Path, store: ColumnStore, controls: Sequence[xr.Dataset], days: int, offline: Path | None = None
+) -> dict[str, Any]:
+    """What is kept of the first ``days`` of a coupled run: the verdict, distances to the controls in units of their
+    noise floor (where these last as long), and the offline skill of its network.
+
+    Args:
+        job: that is finished.
+        run: its folder.
+        store: of the run.
+        controls: daily means of the control members over the same dates.
+        days: of the scores, not more than the run's.
+        offline: file of scores of the matrix; None or missing: the run folder's own evaluation.
+    """
+    metrics = read_json(run / "metrics.json")
+    if days < job.couple.days:
+        metrics = _first_days(metrics, run, days, store)
+    found = {
+        **job.about(),
+        **{key: metrics.get(key) for key in KEPT},
+        "left_training": metrics.get("left_training", [])[:LEFT],
+    }
+    if metrics["finite"] and controls and days <= controls[0].sizes["time"]:
+        late = window(days)
+        climates: list[Means] = [means(one, late) for one in controls]
+        floor = noise_floor(climates, store.grid)
+        rmse = against(means(open_climate(run / "daily"), late), climates, store.grid)
+        found |= {"rmse": rmse, "ratio": {key: rmse[key] / floor[key] for key in rmse if floor[key] > 0}}
+    if job.cell is None:
+        return found
+    if offline is not None and offline.exists():
+        record = read_record(offline, SCORES)
+        return found | {key: record[key] for key in ("parameters", "columns_per_second")} | {"r2": mean_r2(record)}
+    trained = Path(job.runs) / job.cell.name
+    held = read_record(trained / "evaluation" / "scores.json", EVALUATION)["models"]["emulator"]
+    r2 = {name: score["r2"] for name, score in held.items() if score["r2"] is not None}
+    return found | {"parameters": read_json(trained / "metrics.json")["parameters"], "r2": mean_r2({"r2": r2})}
+
+
+def _first_days(metrics: dict[str, Any], run: Path, days: int, store: ColumnStore) -> dict[str, Any]:
+    """The metrics of a run as they would be had it been asked for its first ``days`` alone."""
+    lived = min(days, metrics["days"])
+    finite = metrics["finite"] or metrics["days"] >= days
+    found = {
+        "simulated_years_per_day": metrics["simulated_years_per_day"],
+        "days": lived,
+        "requested_days": days,
+        "finite": finite,
+        "first_unstable_day": None if finite else metrics["first_unstable_day"],
+        "unstable": None if finite else metrics["unstable"],
+    }
+    if lived:
+        daily = open_climate(run / "daily").isel(time=slice(0, lived))
+        comparison = open_climate(run / "comparison").isel(time=slice(0, lived))
+        found |= judged(daily, comparison, metrics.get("counters", {}), store.grid)
+    return found
