@@ -26,7 +26,7 @@ TOPICS = (
 #: Where jax and torch take turns on the same cores, threads that wait must not spin; alone, torch is faster if they do.
 TAKE_TURNS = ("generation", "coupling", "online")
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
-#: The same for networks at paper size, which take longer than everything else together.
+#: The same for networks of both sizes; those at paper size take longer than everything else together.
 PAPER_BEGIN, PAPER_END = "<!-- paper figures -->", "<!-- end of paper figures -->"
 WAYS = ("plain", "eager", "bf16", "script", "compile", "compile bf16", "graphs bf16")
 HEAD = ("topic", "what", "measured", "floor", "ratio", "goal", "met")
@@ -139,7 +139,9 @@ def page(lines: list[dict[str, Any]]) -> str:
 
 def paper_rows(lines: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Heads, and a row for each network and kind of work: columns a second by way, the best beside plain, the peak."""
-    measures = [m for line in lines for m in line["measures"] if "columns_per_second" in m]
+    measures = [
+        m for line in lines for m in line["measures"] if m["what"].startswith("paper ") and "columns_per_second" in m
+    ]
     ways = [way for way in WAYS if any(way in m["columns_per_second"] for m in measures)]
     body = []
     for m in measures:
@@ -155,11 +157,12 @@ def paper_rows(lines: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple
 
 
 def paper_page(lines: list[dict[str, Any]]) -> str:
-    """What stands between the markers of paper sizes."""
+    """What stands between the markers of networks: small sizes as in the table of everything, then paper sizes."""
     peaks = [m for line in lines for m in line["measures"] if "matmul_peak_gflop_s" in m]
     single, half = (max(m[key] for m in peaks) for key in ("matmul_peak_gflop_s", "matmul_peak_bf16_gflop_s"))
     told = f"Matrix products reach {single:,.0f} GFLOP/s in float32 and {half:,.0f} in bfloat16."
-    return "\n\n".join([f"Measured on {machine()}. {told}", markdown(*paper_rows(lines))])
+    small = [cells for cells in rows(lines) if cells[1].startswith("small ")]
+    return "\n\n".join([f"Measured on {machine()}. {told}", markdown(HEAD, small), markdown(*paper_rows(lines))])
 
 
 def write_page(path: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
@@ -176,11 +179,11 @@ def main() -> None:
     parser.add_argument("--lines", type=Path, help="read the JSON lines of an earlier run instead of running")
     parser.add_argument("--save", type=Path, help="keep the JSON lines")
     parser.add_argument("--docs", type=Path, help=f"page whose part between {BEGIN} and {END} is replaced")
-    parser.add_argument("--paper", action="store_true", help="networks at paper size instead: twenty minutes")
+    parser.add_argument("--paper", action="store_true", help="networks alone, at paper size too: twenty minutes")
     parser.add_argument("--given", default="", help="further options of the paper sizes, such as '--batch 384'")
     chosen = parser.parse_args()
     if chosen.paper:
-        topics = {"networks": ("--only", "paper", *chosen.given.split())}
+        topics = {"networks": tuple(chosen.given.split())}
     else:
         topics = {topic: ("--only", "small") if topic == "networks" else () for topic in TOPICS}
     if chosen.lines:

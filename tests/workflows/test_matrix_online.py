@@ -44,7 +44,7 @@ def _small(patch, store):
     start = sorted((store.path / "restarts").glob("*.safetensors"))[1].stem
     changes = {**LENGTHS, "START": start, "CONTROLS": 3, "NOISE": 0.1, "SEEDS": (7, 43), "ARCHITECTURES": ("mlp",)}
     changes["RECIPES"] = ("standard", "confidence")
-    changes["plan"] = _plan
+    changes |= {"plan": _plan, "CLOSED": {}}
     for name, value in changes.items():
         patch.setattr(module, name, value)
     patch.setattr(coupled_module, "Launch", lambda out, workers: Launch(out, launcher="debug"))
