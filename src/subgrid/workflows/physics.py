@@ -13,16 +13,14 @@ from subgrid.base.logs import log_file
 from subgrid.columns.store import ColumnStore, open_store
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.evaluation.offline import EvaluateConfig, evaluate
-from subgrid.hosts.base import host, host_of
-from subgrid.hosts.sampling import GenerateConfig
 from subgrid.report.words import table
 from subgrid.training.fit import TrainConfig, fit
 from subgrid.workflows.results_page import mean_r2
+from subgrid.workflows.stores import WARMER, warmer_store
 
 logger = logging.getLogger("subgrid")
 Record = dict[str, Any]
 PAGE = "physics.md"
-WARMER = "+4K"
 #: About a minute and a half on two cores.
 RECIPE = {"epochs": 6}
 COLUMNS = 650_000
@@ -61,7 +59,7 @@ def physics(store: Path, out: Path, docs: Path | None = None) -> Path:
             fit(config, out / "runs" / name)
         closed = {name: _score(out, PLAIN, store, _label(name), how) for name, how in CLOSURES.items()}
         punished = {weight: _score(out, _punished(weight), store, "control") for weight in PENALTIES}
-        warm = _warmer(held, out)
+        warm = warmer_store(held, out)
         climates = {name: (_score(out, name, store, "control"), _score(out, name, warm, "warmer")) for name in INPUTS}
     page = make_folder(docs or out) / PAGE
     write_text(page, "\n".join(_page(held, closed, punished, climates)).rstrip() + "\n")
@@ -90,23 +88,6 @@ def _punished(weight: float) -> str:
 
 def _label(name: str) -> str:
     return name.replace(", ", "-")
-
-
-def _warmer(held: ColumnStore, out: Path) -> Path:
-    """Four months of the host of ``held`` above warmer seas (made once)."""
-    made = out / "warmer.zarr"
-    settings = {**host_of(held).parameters, "sst": WARMER}
-    given = held.spec.provenance["generate"]
-    sampling = GenerateConfig(
-        spin_up_days=given["spin_up_days"],
-        train_days=1,
-        evaluation_days=min(120, given["evaluation_days"]),
-        stride=given["stride"],
-        perturbed_fraction=0.0,
-        seed=given["seed"],
-    )
-    host(held.spec.host, **settings).generate(made, sampling)
-    return made
 
 
 def _score(out: Path, run: str, store: Path, label: str, constraints: dict[str, str] | None = None) -> Record:

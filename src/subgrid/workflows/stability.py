@@ -16,11 +16,10 @@ from subgrid.columns.store import open_store
 from subgrid.coupling.run import CoupleConfig, couple
 from subgrid.emulator.config import EmulatorConfig
 from subgrid.evaluation.offline import EvaluateConfig, evaluate
-from subgrid.hosts.base import host_of
-from subgrid.hosts.sampling import GenerateConfig
 from subgrid.report.study import stability_page
 from subgrid.training.fit import TrainConfig, fit
 from subgrid.training.rollout import RolloutConfig, finetune
+from subgrid.workflows.stores import store_with_terms
 
 logger = logging.getLogger("subgrid")
 START = "2002-01-01"
@@ -122,7 +121,7 @@ def stability(store: Path, out: Path, docs: Path | None = None) -> Path:
         networks = {one.name: one for one in NETWORKS}
         for run in RUNS:
             network = networks[run.network]
-            columns = _with_terms(store, out) if network.terms else store
+            columns = store_with_terms(open_store(store), out) if network.terms else store
             _train(network, columns, out)
             _couple(run, columns, out)
     return write_page(out, docs or out)
@@ -160,17 +159,6 @@ def _rollout(run: Path) -> dict[str, Any] | None:
         "first": fmean(losses[:tenth]),
         "last": fmean(losses[-tenth:]),
     }
-
-
-def _with_terms(store: Path, out: Path) -> Path:
-    """A store like ``store`` that also holds the tendencies of each process (made once; another program, thus another
-    weather)."""
-    made = out / "terms.zarr"
-    if not made.exists():
-        held = open_store(store)
-        settings = GenerateConfig(**{**held.spec.provenance["generate"], "terms": True})
-        host_of(held).generate(made, settings)
-    return made
 
 
 def _train(one: Trained, store: Path, out: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from subgrid.base.errors import UsageError, unknown_name
+from subgrid.workflows.design import design
 from subgrid.workflows.matrix import matrix
 from subgrid.workflows.matrix_online import matrix_online
 from subgrid.workflows.physics import physics
@@ -14,6 +15,7 @@ from subgrid.workflows.population import population
 from subgrid.workflows.stability import stability
 
 STUDIES: dict[str, Callable[[Any, Path, Path | None], Path]] = {
+    "design": design,
     "matrix": matrix,
     "matrix-online": matrix_online,
     "physics": physics,

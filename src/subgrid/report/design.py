@@ -1,0 +1,276 @@
+"""The page and figures of the design study, from its files of scores alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from subgrid.base.errors import SubgridError
+from subgrid.base.files import make_folder, write_file, write_text
+from subgrid.base.formats import ONLINE, read_record
+from subgrid.report.study import MERITS, late
+from subgrid.report.style import CONTROL, EMULATOR, styled
+from subgrid.report.words import NOTHING, fixed, table
+
+Record = dict[str, Any]
+PAGE = "design.md"
+#: How a run of the whole design is called.
+DESIGN = "the design"
+#: What is asked of a design over days 60 to 90.
+ASKED = dict(zip((key for key, *_ in MERITS), (1.0, 0.05, 0.10), strict=True))
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#332288")
+#: Days from which on a run is drawn in 30-day means.
+LONG = 180
+
+
+def design_page(folder: Path, docs: Path) -> Path:
+    """Write ``design.md`` and its figures below ``docs`` from the files of scores in ``folder``.
+
+    Raises:
+        SubgridError: there are none.
+    """
+    records = {file.stem: read_record(file, ONLINE) for file in sorted(folder.glob("*.json")) if file.stem != "floor"}
+    if not records:
+        raise SubgridError(f"{folder} holds no scores: run `subgrid study design`")
+    images = make_folder(docs / "images")
+    ninety = _chosen(records, "control", lambda r: r["requested_days"] == 90)
+    long = _chosen(records, "control", lambda r: r["requested_days"] > LONG)
+    seasonal = [r for r in records.values() if r["climate"] == "T31" and "seasons" in r]
+    figures = {"design_runs.png": runs_figure(list(ninety.values()))} if ninety else {}
+    if long:
+        figures["design_long.png"] = long_figure(list(long.values()))
+    if seasonal:
+        figures["design_seasons.png"] = seasons_figure(seasonal[0])
+    for name, figure in figures.items():
+        write_file(images / name, lambda beside, f=figure: f.savefig(beside, dpi=110, format="png"))  # type: ignore[misc]
+    text = (resources.files("subgrid.report") / "templates" / "design.md").read_text(encoding="utf-8")
+    filled = {
+        "RUNS": _rows(ninety.values()),
+        "VERDICT": [_verdict(records)],
+        "SHADOW": _shadow(records),
+        "LEFT": _left(records),
+        "WARMER": _rows(_chosen(records, "warmer", lambda r: True).values()),
+        "LONG": _long(long),
+        "FINER": _finer(seasonal),
+    }
+    for key, lines in filled.items():
+        text = text.replace("{{" + key + "}}", "\n".join(lines))
+    page = docs / PAGE
+    write_text(page, text.rstrip() + "\n")
+    return page
+
+
+def _chosen(records: dict[str, Record], climate: str, which: Any) -> dict[str, Record]:
+    """Runs of one climate, those of the design first."""
+    found = {k: r for k, r in records.items() if r["climate"] == climate and which(r) and "shadow" not in r}
+    return dict(sorted(found.items(), key=lambda one: (one[1]["text"] != DESIGN, one[1]["text"], one[0])))
+
+
+def kept(record: Record) -> bool:
+    """Whether a run kept to what is asked over days 60 to 90."""
+    found = late(record)
+    return found is not None and all(abs(found[key] - perfect) <= ASKED[key] for key, _, perfect, _ in MERITS)
+
+
+def _label(record: Record) -> str:
+    return f"{record['architecture']}: {record['text']}"
+
+
+@styled
+def runs_figure(records: list[Record]) -> Figure:
+    """Days 60 to 90 of every run: one row each, one panel per figure of merit, what is asked shaded."""
+    figure = Figure(figsize=(11, 0.33 * len(records) + 1.5), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
+    for axis, (key, label, perfect, _), limit in zip(axes, MERITS, (4.0, 0.25, 0.5), strict=True):
+        axis.axvspan(perfect - ASKED[key], perfect + ASKED[key], color="#cfe8cf", lw=0)
+        axis.axvline(perfect, color="0.3", lw=1)
+        for y, record in enumerate(records):
+            found = late(record)
+            if found is None:
+                axis.text(perfect, y, f"ends on day {record['days']}", ha="center", va="center", color="#b00020")
+                continue
+            value = float(np.clip(found[key], perfect - limit, perfect + limit))
+            marker = "<>"[int(value > perfect)] if value != found[key] else "o"
+            axis.plot(value, y, marker, color="#0072b2" if record["text"] == DESIGN else "0.4", ms=7)
+        axis.set_xlabel(label)
+        axis.set_xlim(perfect - limit * 1.08, perfect + limit * 1.08)
+        axis.grid(axis="y", visible=False)
+    axes[0].set_yticks(range(len(records)), [_label(record) for record in records])
+    axes[0].invert_yaxis()
+    return figure
+
+
+@styled
+def long_figure(records: list[Record]) -> Figure:
+    """Long runs in 30-day means against the control of the same days."""
+    figure = Figure(figsize=(10.4, 3.6), layout="constrained")
+    axes = figure.subplots(1, 3)
+    for axis, (key, label, perfect, _) in zip(axes, MERITS, strict=True):
+        axis.axhspan(perfect - ASKED[key], perfect + ASKED[key], color="#e6f2e6", lw=0)
+        axis.axhline(perfect, color="0.3", lw=0.8)
+        for k, record in enumerate(records):
+            whole = [p for p in record["periods"] if p["last_day"] - p["first_day"] >= 15]
+            days = [0.5 * (p["first_day"] + p["last_day"]) / 365 for p in whole]
+            style = "-" if record["requested_days"] <= 365 else "--"
+            told = f"{record['architecture']}, {record['recipe']}"
+            axis.plot(days, [p[key] for p in whole], style, color=COLOURS[k % len(COLOURS)], label=told)
+        axis.set_ylabel(label)
+        axis.set_xlabel("years")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    return figure
+
+
+@styled
+def seasons_figure(record: Record) -> Figure:
+    """Monthly means of a long run beside its control's, by region."""
+    seasons = record["seasons"]
+    shown = (("temperature_lowest", "lowest-level temperature (K)"), ("precipitation", "precipitation (mm/day)"))
+    regions = [name for name in seasons[shown[0][0]] if name != "globe"]
+    figure = Figure(figsize=(10.4, 5.2), layout="constrained")
+    axes = figure.subplots(2, len(regions), sharex=True)
+    at = np.arange(len(seasons["months"]))
+    for row, (name, label) in zip(axes, shown, strict=True):
+        for axis, region in zip(row, regions, strict=True):
+            for source, colour in (("control", CONTROL), ("emulator", EMULATOR)):
+                axis.plot(at, seasons[name][region][source], color=colour, label=source)
+            axis.set_title(region)
+        row[0].set_ylabel(label)
+    for axis in axes[-1]:
+        axis.set_xticks(at[::6], seasons["months"][::6], rotation=30)
+    axes[0, 0].legend()
+    return figure
+
+
+def _rows(records: Any) -> list[str]:
+    """A table of runs over days 60 to 90."""
+    rows = []
+    for record in records:
+        found = late(record) or {}
+        figures = [
+            fixed(found.get(key), 2 if perfect == 0.0 else 3, signed=perfect == 0.0) for key, _, perfect, _ in MERITS
+        ]
+        residuals = [
+            fixed((record.get(key) or {}).get("emulator"), 1, signed=True)
+            for key in ("energy_residual_W_m2", "water_residual_W_m2")
+        ]
+        ratio = record.get("ratio") or {}
+        rows.append(
+            [
+                record["architecture"],
+                record["text"],
+                fixed(record.get("r2")),
+                str(record["days"]) if record["finite"] else f"**{record['days']}**",
+                *figures,
+                *residuals,
+                fixed(ratio.get("temperature"), 1),
+                fixed(ratio.get("precipitation"), 1),
+                "yes" if kept(record) else "no",
+            ]
+        )
+    if not rows:
+        return ["Not run yet."]
+    heads = ["architecture", "run", "mean R²", "days", "T (K)", "humidity", "precipitation"]
+    heads += ["energy created (W/m²)", "water created (W/m²)", "T / floor", "rain / floor", "within"]
+    return table(heads, rows)
+
+
+def _verdict(records: dict[str, Record]) -> str:
+    """How many architectures keep to what is asked, with and without closure."""
+    said = []
+    for text, what in ((DESIGN, "Under the design"), ("budgets not closed", "Without closure")):
+        held = [r for r in records.values() if (r["text"], r["climate"], r["requested_days"]) == (text, "control", 90)]
+        if held:
+            said.append(f"{what} {sum(map(kept, held))} of {len(held)} architectures keep to what is asked.")
+    return " ".join(said)
+
+
+def _shadow(records: dict[str, Record]) -> list[str]:
+    """Skill along the host's own trajectory, beside where the coupled run went."""
+    found = [r for r in records.values() if "shadow" in r]
+    if not found:
+        return ["Not run yet."]
+    shown = ("temperature_tendency", "specific_humidity_tendency", "convective_precipitation", "outgoing_longwave")
+    rows = [
+        [name.replace("_", " "), fixed(found[0]["shadow"][name]["r2"]), f"{found[0]['shadow'][name]['bias']:.2e}"]
+        for name in shown
+        if name in found[0]["shadow"]
+    ]
+    return table(["target", "R² in shadow mode", "mean error"], rows)
+
+
+def _left(records: dict[str, Record]) -> list[str]:
+    """What left the training range first in each run of the architecture that was taken apart."""
+    rows = []
+    for record in records.values():
+        if record["climate"] == "control" and record["requested_days"] <= LONG:
+            told = "; ".join(_departure(one) for one in record["left_training"][:3])
+            rows.append([record["architecture"], record["text"], told or "nothing"])
+    return table(["architecture", "run", "first to leave the training range (day, largest distance in spreads)"], rows)
+
+
+def _departure(one: Record) -> str:
+    level = "" if one["level"] is None else f", level {one['level']}"
+    return f"{one['input'].replace('_', ' ')}{level} (day {one['day']}, {one['distance']:.2f})"
+
+
+def _long(records: dict[str, Record]) -> list[str]:
+    rows = []
+    for record in records.values():
+        ratio, worst = record.get("ratio") or {}, record.get("worst_zonal_temperature") or {}
+        where = (
+            f"{fixed(worst['difference_K'], 2, signed=True)} K at σ {worst['sigma']:.2f}, {worst['latitude']:.0f}° N"
+            if worst
+            else NOTHING
+        )
+        rows.append(
+            [
+                record["architecture"],
+                record["recipe"],
+                str(record["days"]) if record["finite"] else f"**{record['days']}**",
+                _most(record["periods"], MERITS[0][0], 0.0, 2),
+                _most(record["periods"], MERITS[1][0], 1.0, 3),
+                _most(record["periods"], MERITS[2][0], 1.0, 3),
+                where,
+                fixed(ratio.get("temperature"), 2),
+                fixed(ratio.get("precipitation"), 2),
+            ]
+        )
+    if not rows:
+        return ["Not run yet."]
+    heads = [
+        "architecture",
+        "recipe",
+        "days",
+        "T (K)",
+        "humidity",
+        "precipitation",
+        "zonal-mean T, worst below 100 hPa",
+    ]
+    return table([*heads, "T / floor", "rain / floor"], rows)
+
+
+def _most(periods: Sequence[Record], key: str, perfect: float, digits: int) -> str:
+    """The 30-day mean that departs most."""
+    whole = [p[key] for p in periods if p["last_day"] - p["first_day"] >= 15]
+    return fixed(max(whole, key=lambda v: abs(v - perfect)), digits, signed=perfect == 0.0) if whole else NOTHING
+
+
+def _finer(seasonal: list[Record]) -> list[str]:
+    if not seasonal:
+        return ["Not run yet."]
+    record = seasonal[0]
+    cycle = record["seasons"]["temperature_lowest"]["northern extratropics"]
+    swing = [max(cycle[s]) - min(cycle[s]) for s in ("emulator", "control")]
+    return [
+        f"{record['architecture']}, {record['recipe']}, trained on columns of T31: {record['days']} days. The lowest "
+        f"level of the northern extratropics goes through {swing[0]:.1f} K from month to month, the control's through "
+        f"{swing[1]:.1f} K.",
+        "",
+        "![Monthly means of the run at T31 and of its control](images/design_seasons.png)",
+    ]
