@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from subgrid.base.errors import SubgridError
-from subgrid.scores.survival import members_needed, power, rank_correlation, survival_curve
+from subgrid.scores.survival import members_needed, power, power_of_errors, rank_correlation, survival_curve
 
 
 def test_kaplan_meier_by_hand():
@@ -67,8 +67,19 @@ def test_power_grows_with_members_and_with_the_difference():
     few, many = power(*designs, members=3), power(*designs, members=25)
     assert few < 0.5 < 0.9 < many
     assert power(designs[0], designs[0], members=25) < 0.12
-    needed = members_needed(*designs)
+    needed = members_needed(lambda members: power(*designs, members=members))
     assert needed is not None and 5 < needed < 25
-    assert members_needed(designs[0], designs[0], most=30) is None
+    assert members_needed(lambda members: power(designs[0], designs[0], members=members), most=30) is None
     with pytest.raises(SubgridError, match="at least one member"):
         power(*designs, members=0)
+
+
+def test_power_of_errors_counts_what_ended_as_worst():
+    rng = np.random.default_rng(3)
+    small, large = rng.normal(1.0, 0.1, 100), rng.normal(1.1, 0.1, 100)
+    assert power_of_errors(small, large, 3) < 0.5 < 0.9 < power_of_errors(small, large, 40)
+    assert power_of_errors(small, small, 25) < 0.12
+    ended = np.where(np.arange(100) < 60, np.nan, small)
+    assert power_of_errors(small, ended, 30) > 0.9
+    with pytest.raises(SubgridError, match="at least one member"):
+        power_of_errors(small, [], 3)

@@ -97,11 +97,29 @@ def test_callback_and_conversion_give_the_same_first_day(demo: Path, tmp_path: P
     assert np.abs(means["callback"] - means["jax"]).max() < 0.05
 
 
-def test_coupled_run_goes_on_after_a_kill(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+#: A run that begins with the host's own physics, goes over to the emulator for a day and a half, and is guarded.
+GRADUAL = {"spin_up_steps": 20, "ramp": "linear", "ramp_steps": 70}
+GUARDED = {"night": True, "tropopause": 10.0, "limit_heating": 40.0, "energy": "projection", "water": "projection"}
+
+
+@pytest.fixture(scope="module")
+def remembering(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An emulator that reads earlier steps."""
+    settings = {"epochs": 1, "batch_size": 512}
+    run = tmp_path_factory.mktemp("memory") / "run"
+    fit(TrainConfig(str(demo / "store.zarr"), recipe="expanded", recipe_settings=settings), run)
+    return run
+
+
+@pytest.mark.parametrize("what", ["plain", "memory, ramp and safeguards"])
+def test_coupled_run_goes_on_after_a_kill(
+    what: str, demo: Path, remembering: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     from subgrid.hosts import stepping as host_module
 
     monkeypatch.setattr(host_module, "PIECE_DAYS", 1)
-    config = CoupleConfig(emulator=str(demo / "run"), data=str(demo / "store.zarr"), days=3, timings=False)
+    run, settings = (demo / "run", {}) if what == "plain" else (remembering, {**GRADUAL, "constraints": GUARDED})
+    config = CoupleConfig(str(run), str(demo / "store.zarr"), days=3, timings=False, **settings)
     whole = couple(config, tmp_path / "whole").daily
     real = host_module.Progress.update
     calls = []
@@ -120,8 +138,11 @@ def test_coupled_run_goes_on_after_a_kill(demo: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(host_module.Progress, "update", real)
     resumed = couple(config, tmp_path / "cut").daily
     assert (tmp_path / "cut" / "log.txt").read_text().count("couple: begins") == 2
-    for name in ("temperature", "specific_humidity", "evaporation", "inputs_clipped"):
-        np.testing.assert_array_equal(resumed[name].values, whole[name].values)
+    assert set(resumed) == set(whole) >= {"temperature", "specific_humidity", "evaporation", "inputs_clipped"}
+    for name in whole:
+        np.testing.assert_array_equal(resumed[name].values, whole[name].values, err_msg=str(name))
+    if what != "plain":  # every safeguard had something to do
+        assert all(float(whole[name].max()) > 0 for name in ("night_share", "tropopause_share"))
 
 
 def test_unstable_run_is_a_result_that_names_the_place(demo: Path, tmp_path: Path):

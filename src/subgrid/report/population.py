@@ -106,5 +106,8 @@ def _foretold(cases: list[dict[str, Any]]) -> list[str]:
 
 
 def _needed(cases: list[dict[str, Any]]) -> list[str]:
-    rows = [[case["name"], "more than 200" if case["needed"] is None else str(case["needed"])] for case in cases]
-    return table(["host", "members of each design"], rows)
+    def told(needed: int | None) -> str:
+        return "more than 200" if needed is None else str(needed)
+
+    rows = [[case["name"], told(case["needed"]["life"]), told(case["needed"]["error"])] for case in cases]
+    return table(["host", "by survival (log-rank)", "by online error (rank-sum)"], rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,17 +146,46 @@ def power(
     return told / TRIALS
 
 
-def members_needed(
-    one: tuple[ArrayLike, ArrayLike], other: tuple[ArrayLike, ArrayLike], wanted: float = 0.8, most: int = 200
-) -> int | None:
+def power_of_errors(one: ArrayLike, other: ArrayLike, members: int, seed: int = 0, alpha: float = 0.05) -> float:
+    """How often so many members of each of two designs tell them apart by a rank-sum test of their errors.
+
+    Args:
+        one: errors of many runs of a design; NaN for a run that ended, which ranks behind every other.
+        other: of the other design.
+        members: drawn of each, with replacement.
+        seed: of the draws.
+        alpha: a test below this tells them apart.
+
+    Returns:
+        Share of trials, 1.
+
+    Raises:
+        SubgridError: no members, or a design without runs.
+
+    Source: Mann and Whitney (1947); power by resampling.
+    """
+    designs = [np.nan_to_num(np.asarray(errors, np.float64).ravel(), nan=np.inf) for errors in (one, other)]
+    if members < 1 or not all(errors.size for errors in designs):
+        raise SubgridError("power: at least one member of each design is needed")
+    rng, told = np.random.default_rng(seed), 0
+    for _ in range(TRIALS):
+        drawn = [errors[rng.integers(0, errors.size, members)] for errors in designs]
+        told += bool(stats.mannwhitneyu(*drawn).pvalue < alpha)
+    return told / TRIALS
+
+
+def members_needed(chance: Callable[[int], float], wanted: float = 0.8, most: int = 200) -> int | None:
     """The fewest members of each design that tell them apart with power ``wanted``; None: ``most`` are too few.
 
-    See :func:`power`.
+    Args:
+        chance: power by number of members: :func:`power` or :func:`power_of_errors` of two designs.
+        wanted: power.
+        most: members.
     """
-    if power(one, other, most) < wanted:
+    if chance(most) < wanted:
         return None
     low, high = 1, most
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(one, other, middle) >= wanted else (middle + 1, high)
+        low, high = (low, middle) if chance(middle) >= wanted else (middle + 1, high)
     return low

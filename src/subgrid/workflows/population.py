@@ -18,7 +18,7 @@ from subgrid.hosts.base import host
 from subgrid.hosts.sampling import GenerateConfig
 from subgrid.hosts.small import TorchHost
 from subgrid.report.population import population_page
-from subgrid.scores.survival import members_needed, rank_correlation
+from subgrid.scores.survival import members_needed, power, power_of_errors, rank_correlation
 from subgrid.training.population import PopulationConfig, fit_population, r2_of
 
 logger = logging.getLogger("subgrid")
@@ -177,8 +177,12 @@ def _compared(records: list[dict[str, Any]]) -> dict[str, Any]:
             }
         )
     one, other = ((record["lasted"], record["ended"]) for record in records)
-    apart = members_needed(one, other) if any(one[1]) or any(other[1]) else None
-    return {"correlations": correlations, "needed": apart}
+    near, far = (np.asarray([np.nan if v is None else v for v in record["rmse"]]) for record in records)
+    needed = {
+        "life": members_needed(lambda members: power(one, other, members)),
+        "error": members_needed(lambda members: power_of_errors(near, far, members)),
+    }
+    return {"correlations": correlations, "needed": needed}
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> list[float] | None:
