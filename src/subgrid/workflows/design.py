@@ -26,7 +26,7 @@ from subgrid.scores.climate import area_mean
 from subgrid.training.fit import TrainConfig
 from subgrid.workflows.coupled import Coupled, run_coupled, scores
 from subgrid.workflows.matrix import ARCHITECTURES, SEEDS
-from subgrid.workflows.matrix_online import CLOSED, START, YEAR, YEARS, best_of_each, control_ensemble
+from subgrid.workflows.matrix_online import CLOSED, START, YEAR, best_of_each, control_ensemble
 from subgrid.workflows.stores import finer_store, warmer_store
 from subgrid.workflows.sweep import Cell
 
@@ -42,7 +42,7 @@ ABLATED = "unet"
 CONTROL, WARMER, FINER = "control", "warmer", "T31"
 #: First days of the runs on other stores: empty: the first test month.
 STARTS = {CONTROL: START, WARMER: "", FINER: ""}
-FINER_DAYS = 2 * 365
+FINER_DAYS, YEARS = 2 * 365, 5 * 365
 #: Series whose monthly means by region are kept of a run that is about seasons.
 SEASONAL = ("temperature_lowest", "precipitation")
 

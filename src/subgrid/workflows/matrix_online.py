@@ -1,8 +1,8 @@
 """The matrix inside the climate model: every network of the small matrix coupled, longer the better it does.
 
-Stages: one seed of each for 90 days, the other seeds for 30 (a run of 90 days has scores after 30 too); the best recipe
-of each architecture for a year; the best of all for five. A control ensemble gives the noise floor. Each run leaves a
-small file of scores, which is committed: a fresh machine goes on where another one stopped.
+One seed of each for 90 days, the other seeds for 30 (a run of 90 days has scores after 30 too), beside a control
+ensemble, which gives the noise floor. Each run leaves a small file of scores, which is committed: a fresh machine goes
+on where another one stopped. What comes out best goes on for years in :mod:`subgrid.workflows.design`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from subgrid.workflows.sweep import Cell
 
 logger = logging.getLogger("subgrid")
 START = "2002-01-01"
-#: Days of the stages.
-MONTH, QUARTER, YEAR, YEARS = 30, 90, 365, 5 * 365
+#: Days of the stages, and of the controls.
+MONTH, QUARTER, YEAR = 30, 90, 365
 CONTROLS, NOISE = 5, 0.01
 #: What keeps every architecture near the control (docs/design.md): the column's budgets of energy and water closed.
 CLOSED = {"energy": "projection", "water": "projection"}
@@ -54,13 +54,11 @@ def matrix_online(store: Path, out: Path, docs: Path | None = None) -> Path:
         cells = {cell.name: cell for cell in plan(store)}
         controls = control_ensemble(store, coupled, folder, held)
         stages = (
-            (QUARTER, lambda: [cell for cell in cells.values() if cell.train.seed == SEEDS[0]]),
-            (MONTH, lambda: [cell for cell in cells.values() if cell.train.seed != SEEDS[0]]),
-            (YEAR, lambda: [cells[name] for name in best_of_each(folder)]),
-            (YEARS, lambda: [cells[name] for name in best_of_each(folder)[:1]]),
+            (QUARTER, [cell for cell in cells.values() if cell.train.seed == SEEDS[0]]),
+            (MONTH, [cell for cell in cells.values() if cell.train.seed != SEEDS[0]]),
         )
         for days, chosen in stages:
-            jobs = [_job(cell, days, store, out) for cell in chosen()]
+            jobs = [_job(cell, days, store, out) for cell in chosen]
             missing = [job for job in jobs if not all(file.exists() for file in _files(job, folder).values())]
 
             def keep(job: Coupled) -> None:
