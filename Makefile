@@ -45,9 +45,10 @@ docs: $(READY)
 test-kill: $(READY)
 	$(BIN)/python -m pytest -m kill tests/survival tests/training
 
-# Every architecture under every recipe at 8 and 60 levels; a cover of all pairs is in `make test`. A minute or two.
+# Every architecture under every recipe at 8 and 60 levels (a cover of all pairs is in `make test`), and inside the climate
+# model at T21 and T31. Ten minutes.
 test-matrix: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/training/test_matrix.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/training/test_matrix.py tests/coupling/test_every_pair.py
 
 # Cells of sweeps on a real SLURM of one node, which this installs (Debian's packages) and starts: as root.
 test-slurm: $(READY)
