@@ -15,7 +15,7 @@ from subgrid.training import TrainConfig
 from subgrid.workflows import coupled as coupled_module
 from subgrid.workflows import design as module
 from subgrid.workflows import matrix_online as online_module
-from subgrid.workflows.design import Trial, closest, design, first_trials, long_trials, warm_trials
+from subgrid.workflows.design import Trial, closest, design, first_trials, long_trials, process_trials, warm_trials
 from subgrid.workflows.jobs import Launch
 from subgrid.workflows.matrix import ARCHITECTURES
 from subgrid.workflows.sweep import Cell, SweepConfig
@@ -49,6 +49,7 @@ def small(store, monkeypatch):
     changes = {"YEAR": 3, "YEARS": 4, "FINER_DAYS": 5, "seasons": lambda run, grid: SEASONS}
     changes |= {"STARTS": dict.fromkeys(module.STARTS, start)}
     changes |= {"warmer_store": lambda *_: store.path, "finer_store": lambda *_: store.path}
+    changes |= {"store_with_terms": lambda *_: store.path, "PROCESSES": ()}
     changes |= {"best_of_each": lambda _: ["mlp-standard-s7"]}
     changes |= {"network": lambda where, architecture, recipe, name="": _cell(where, name or "mlp-standard")}
     changes["first_trials"] = lambda where: [
@@ -103,6 +104,17 @@ def test_it_asks_every_architecture_and_leaves_out_every_part():
     assert warm == {f"unet-{what}-warmer" for what in ("design", "open", "raw", "raw-open")}
 
 
+def test_processes_are_replaced_one_by_one():
+    trials = {trial.name: trial.cell.train for trial in process_trials("terms.zarr")}
+    assert {train.variables for train in trials.values()} == {
+        "speedy_convection_condensation",
+        "speedy_radiation",
+        "speedy_surface",
+        "speedy_diffusion",
+    }
+    assert {train.emulator.energy for train in trials.values()} == {"none"}
+
+
 def test_recipes_keep_what_they_need():
     (trial,) = long_trials("store.zarr", ["pao-multirepresentation-s7"])
     emulator = trial.cell.train.emulator
@@ -147,6 +159,7 @@ def test_the_page_says_what_the_files_say(tmp_path):
         "pao-open": _record(text="budgets not closed", days=40, finite=False, periods=wet[:1], ratio=None),
         "unet-shadow": _record(text="in shadow mode", shadow=shadow),
         "unet-design-warmer": _record(climate="warmer", text="the design, +4 K seas"),
+        "mlp-radiation": _record(climate="terms", architecture="mlp", text="radiation"),
         "unet-standard-year": _record(requested_days=365, days=365),
         "x-T31": _record(climate="T31", requested_days=730, days=730, seasons=SEASONS),
     }
@@ -156,6 +169,7 @@ def test_the_page_says_what_the_files_say(tmp_path):
     assert kept(records["unet-design"]) and not kept(records["unet-open"]) and not kept(records["pao-open"])
     assert "Under the design 1 of 1" in text and "Without closure 0 of 2" in text
     assert "| **40** |" in text and "| temperature tendency | 0.700 |" in text
+    assert "| mlp | radiation |" in text
     assert "u wind, level 2 (day 5, 0.12)" in text
     assert "−1.40 K at σ 0.20, 80° N" in text
     assert "goes through 20.0 K from month to month, the control's through 21.0 K" in text

@@ -55,6 +55,7 @@ def design_page(folder: Path, docs: Path) -> Path:
         "SHADOW": _shadow(records),
         "LEFT": _left(records),
         "WARMER": _rows(_chosen(records, "warmer", lambda r: True).values()),
+        "PROCESSES": _rows(_chosen(records, "terms", lambda r: True).values()),
         "LONG": _long(long),
         "FINER": _finer(seasonal),
     }

@@ -27,7 +27,7 @@ from subgrid.training.fit import TrainConfig
 from subgrid.workflows.coupled import Coupled, run_coupled, scores
 from subgrid.workflows.matrix import ARCHITECTURES, SEEDS
 from subgrid.workflows.matrix_online import CLOSED, START, YEAR, best_of_each, control_ensemble
-from subgrid.workflows.stores import finer_store, warmer_store
+from subgrid.workflows.stores import finer_store, store_with_terms, warmer_store
 from subgrid.workflows.sweep import Cell
 
 logger = logging.getLogger("subgrid")
@@ -38,11 +38,13 @@ QUARTER = 90
 OPEN = dict.fromkeys(CLOSED, "none")
 #: The architecture that parts of the design are left out of: the one that drifts most without them.
 ABLATED = "unet"
-#: Kinds of seas and of grids: of the store itself, 4 K warmer, and T31.
-CONTROL, WARMER, FINER = "control", "warmer", "T31"
+#: Stores: the given one, above seas 4 K warmer, at T31, and with the tendencies of each process.
+CONTROL, WARMER, FINER, TERMS = "control", "warmer", "T31", "terms"
 #: First days of the runs on other stores: empty: the first test month.
-STARTS = {CONTROL: START, WARMER: "", FINER: ""}
+STARTS = {CONTROL: START, WARMER: "", FINER: "", TERMS: START}
 FINER_DAYS, YEARS = 2 * 365, 5 * 365
+#: Processes that are replaced alone, each by an MLP.
+PROCESSES = ("convection_condensation", "radiation", "surface", "diffusion")
 #: Series whose monthly means by region are kept of a run that is about seasons.
 SEASONAL = ("temperature_lowest", "precipitation")
 
@@ -121,6 +123,19 @@ def warm_trials(trials: Sequence[Trial]) -> list[Trial]:
     ]
 
 
+def process_trials(store: Path) -> list[Trial]:
+    """An emulator of each process alone beside the host's own of all others.
+
+    Args:
+        store: with the tendencies of each process.
+    """
+    found = []
+    for name in PROCESSES:
+        cell = network(store, "mlp", name=f"mlp-{name}", emulator=OPEN, variables=f"speedy_{name}")
+        found.append(Trial(f"mlp-{name}", name.replace("_", " and "), cell, climate=TERMS))
+    return found
+
+
 def long_trials(store: Path, ranked: Sequence[str]) -> list[Trial]:
     """The best recipe of each architecture for a year, the best of all for five.
 
@@ -157,6 +172,8 @@ def design(store: Path, out: Path, docs: Path | None = None) -> Path:
         runner.run(trials)
         runner.stores[WARMER] = open_store(warmer_store(held, out))
         runner.run(warm_trials(trials))
+        runner.stores[TERMS] = open_store(store_with_terms(held, out))
+        runner.run(process_trials(runner.stores[TERMS].path))
         ranked = best_of_each(docs / "results_online")
         years = long_trials(store, ranked)
         runner.run(years)
