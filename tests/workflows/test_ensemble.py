@@ -158,13 +158,18 @@ class TestDistances:
         return xr.Dataset({"temperature": (("time", "level", "column"), fields)}, coords={"time": time})
 
     def test_a_distance_is_weighted_by_mass_and_area(self, grid):
-        one, other = (means(self.climate(v), slice(2, 4)) for v in (0.0, 4.0))
+        one, other = (means(self.climate(v), slice(2, 4), grid) for v in (0.0, 4.0))
         assert distance(one, other, grid)["temperature"] == pytest.approx(np.sqrt(16 * 0.75 * 0.75))
+        # both columns lie on the equator: their zonal mean is that of the area, 3
+        assert distance(one, other, grid)["zonal_temperature"] == pytest.approx(np.sqrt(9 * 0.75))
+        assert distance(one, other, grid)["global_temperature_lowest"] == pytest.approx(3.0)
 
     def test_the_floor_is_the_median_over_pairs(self, grid):
-        climates = [means(self.climate(v), slice(2, 4)) for v in (0.0, 1.0, 5.0)]
+        climates = [means(self.climate(v), slice(2, 4), grid) for v in (0.0, 1.0, 5.0)]
         assert noise_floor(climates, grid)["temperature"] == pytest.approx(4 * 0.75)  # of 1, 4 and 5
-        assert against(means(self.climate(2.0), slice(2, 4)), climates, grid)["temperature"] == pytest.approx(2 * 0.75)
+        assert against(means(self.climate(2.0), slice(2, 4), grid), climates, grid)["temperature"] == pytest.approx(
+            2 * 0.75
+        )
         assert noise_floor(climates[:1], grid) == {}
 
     def test_growth_is_by_day_and_ends_with_its_run(self, grid):

@@ -11,34 +11,52 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from subgrid.columns.grid import ColumnGrid
-from subgrid.coupling.compare import DISTANCES, RAIN, precipitation
-from subgrid.scores.climate import area_mean, weighted_rmse
+from subgrid.coupling.compare import DISTANCES, RAIN, SECTIONS, global_series, latitude_edges, precipitation
+from subgrid.scores.climate import area_mean, weighted_rmse, zonal_mean
 
 #: Fields without levels whose means are compared, where a host has them.
 FLAT = ("precipitation", "column_water_vapour", "outgoing_longwave")
 Means = dict[str, NDArray[np.float64]]
 
 
-def means(daily: xr.Dataset, days: slice) -> Means:
-    """Time means over ``days`` of every field that a distance is taken of, (level, column) and (column,)."""
+def means(daily: xr.Dataset, days: slice, grid: ColumnGrid) -> Means:
+    """Time means over ``days`` of everything that a distance is taken of.
+
+    Returns:
+        Fields by their names, (level, column) and (column,); ``zonal_<profile>``: the zonal mean at every column,
+        (level, column); ``global_<series>``: area means of the series that show a drift, shape ().
+    """
     part = daily.isel(time=days)
-    found = {name: np.asarray(part[name].mean("time").values, np.float64) for name in DISTANCES if name in part}
+    found = {name: _mean(part[name]) for name in DISTANCES if name in part}
     for name in FLAT:
         if name == "precipitation" and all(one in part for one in RAIN):
-            found[name] = np.asarray(precipitation(part).mean("time").values, np.float64)
+            found[name] = _mean(precipitation(part))
         elif name in part:
-            found[name] = np.asarray(part[name].mean("time").values, np.float64)
+            found[name] = _mean(part[name])
+    edges = latitude_edges(grid)
+    row = np.clip(np.searchsorted(edges, grid.latitude, side="right") - 1, 0, len(edges) - 2)
+    for name in (name for name in SECTIONS if name in part):
+        field = found[name] if name in found else _mean(part[name])
+        found[f"zonal_{name}"] = zonal_mean(field, grid.latitude, grid.area, edges)[:, row]
+    for name, series in global_series(part, grid).items():
+        found[f"global_{name}"] = np.asarray(series.mean())
     return found
 
 
+def _mean(values: xr.DataArray) -> NDArray[np.float64]:
+    return np.asarray(values.mean("time").values, np.float64)
+
+
 def distance(one: Means, other: Means, grid: ColumnGrid) -> dict[str, float]:
-    """RMSE between two means, each field weighted by mass and area, or by area."""
+    """RMSE between two means, each field weighted by mass and area, or by area; of global means their difference."""
     mass = np.asarray(grid.vertical.sigma_thickness)[:, None] * grid.area
-    return {
-        name: weighted_rmse(values, other[name], mass if values.ndim == 2 else grid.area)
-        for name, values in one.items()
-        if name in other
-    }
+    found = {}
+    for name, values in one.items():
+        if name in other:
+            weight = mass if values.ndim == 2 else grid.area
+            apart = abs(values - other[name]) if values.ndim == 0 else weighted_rmse(values, other[name], weight)
+            found[name] = float(apart)
+    return found
 
 
 def noise_floor(controls: Sequence[Means], grid: ColumnGrid) -> dict[str, float]:

@@ -122,9 +122,9 @@ def scores(
     }
     if metrics["finite"] and controls and days <= controls[0].sizes["time"]:
         late = window(days)
-        climates: list[Means] = [means(one, late) for one in controls]
+        climates: list[Means] = [means(one, late, store.grid) for one in controls]
         floor = noise_floor(climates, store.grid)
-        rmse = against(means(open_climate(run / "daily"), late), climates, store.grid)
+        rmse = against(means(open_climate(run / "daily"), late, store.grid), climates, store.grid)
         found |= {"rmse": rmse, "ratio": {key: rmse[key] / floor[key] for key in rmse if floor[key] > 0}}
     if job.cell is None:
         return found

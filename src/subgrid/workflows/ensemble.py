@@ -14,14 +14,16 @@ from subgrid.base.errors import SubgridError, UsageError
 from subgrid.base.files import read_json, write_file
 from subgrid.base.formats import COUPLED, ENSEMBLE, read_record, write_record
 from subgrid.columns.store import open_store
-from subgrid.coupling.compare import window
-from subgrid.coupling.ensemble import against, growth_of, means, noise_floor
+from subgrid.coupling.compare import DISTANCES, window
+from subgrid.coupling.ensemble import FLAT, against, growth_of, means, noise_floor
 from subgrid.coupling.run import OWN, CoupleConfig, couple
 from subgrid.hosts.climate import open_climate
 from subgrid.report.ensemble import growth, survival
 from subgrid.report.style import png
 from subgrid.workflows.jobs import STATES, Launch, job_state, planned, remembered, run_jobs
 
+#: Distances that a terminal shows; the file has all.
+SHOWN = (*DISTANCES, *FLAT)
 CONTROL = "control"
 SUMMARY, GROWTH = "ensemble.json", "growth"
 
@@ -145,7 +147,7 @@ def summarise(out: Path | str) -> dict[str, Any]:
     store, days = open_store(config["data"]), int(config["days"])
     grid, late = store.grid, window(days)
     daily = {name: open_climate(out / name / "daily") for name in done}
-    climates = [means(daily[name], late) for name in controls]
+    climates = [means(daily[name], late, grid) for name in controls]
     floor = noise_floor(climates, grid)
     members = {}
     for name, one in done.items():
@@ -153,7 +155,7 @@ def summarise(out: Path | str) -> dict[str, Any]:
         told = {"group": one["group"], "member": one["member"], "days": found["days"], "finite": found["finite"]}
         if found["days"] == days:
             others = [c for c, control in zip(climates, controls, strict=True) if control != name]
-            rmse = against(means(daily[name], late), others, grid)
+            rmse = against(means(daily[name], late, grid), others, grid)
             ratio = {key: value / floor[key] for key, value in rmse.items() if floor[key] > 0}
             told |= {"rmse": rmse, "ratio": ratio}
         members[name] = told
@@ -199,7 +201,7 @@ def ensemble_lines(summary: dict[str, Any], out: str) -> list[str]:
     """The table that a terminal shows."""
     counts = ", ".join(f"{number} {state}" for state, number in summary["counts"].items() if number)
     first, last = summary["window"]
-    floor = ", ".join(f"{name} {value:.3g}" for name, value in summary["floor"].items())
+    floor = ", ".join(f"{name} {value:.3g}" for name, value in summary["floor"].items() if name in SHOWN)
     lines = [
         f"{out}: {counts}",
         f"noise floor of days {first + 1}-{last} ({len(summary['controls'])} controls): {floor}",
@@ -208,7 +210,7 @@ def ensemble_lines(summary: dict[str, Any], out: str) -> list[str]:
     for name, one in summary["members"].items():
         if one["group"] == CONTROL:
             continue
-        said = "  ".join(f"{key} {value:.2f}" for key, value in one.get("ratio", {}).items())
+        said = "  ".join(f"{key} {value:.2f}" for key, value in one.get("ratio", {}).items() if key in SHOWN)
         ended = f"{one['days']} days" + ("" if one["finite"] else ", unstable")
         lines.append(f"{name:{width}s}  {ended}  {'x floor: ' + said if said else ''}".rstrip())
     failed = [name for name in summary["members"] if remembered(Path(out) / name).get("error")]

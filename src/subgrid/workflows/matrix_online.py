@@ -101,7 +101,7 @@ def control_ensemble(store: Path, coupled: Path, folder: Path, held: ColumnStore
     run_coupled(members, coupled, coupled, "controls")
     daily = [open_climate(coupled / member.name / "daily") for member in members]
     floors = {
-        str(days): noise_floor([means(one, window(days)) for one in daily], held.grid)
+        str(days): noise_floor([means(one, window(days), held.grid) for one in daily], held.grid)
         for days in (MONTH, QUARTER, YEAR)
     }
     write_record(folder / FLOOR, ONLINE, {"controls": CONTROLS, "noise_K": NOISE, "start": START, "floors": floors})

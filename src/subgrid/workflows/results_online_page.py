@@ -68,7 +68,7 @@ def _page(records: list[Record], floor: Record | None) -> list[str]:
 
 
 def _floor(floor: Record) -> list[str]:
-    names = list(next(iter(floor["floors"].values())))
+    names = [name for name in next(iter(floor["floors"].values())) if "global" not in name and "zonal" not in name]
     rows = [[f"{days}", *(f"{values[n]:.3g}" for n in names)] for days, values in floor["floors"].items()]
     text = f"{floor['controls']} members from {floor['start']}, first temperatures perturbed by {floor['noise_K']:g} K."
     return [text, "", *table(["days", *(n.replace("_", " ") for n in names)], rows)]
