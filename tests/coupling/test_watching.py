@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from subgrid.columns import variable_set
-from subgrid.coupling.watching import left_training, shadow_skill
+from subgrid.coupling.watching import left_training, shadow_budgets, shadow_skill
 from subgrid.hosts.diagnostics import SHADOW, shadow_name
 
 
@@ -50,3 +50,20 @@ def test_skill_is_that_of_all_days_and_levels_together():
     assert heat["bias"] == pytest.approx(error.mean())
     assert found["evaporation"]["r2_by_level"] is None
     assert found["evaporation"]["r2"] == pytest.approx(1 - (error[:, 0] ** 2).mean() / own[:, 0].var())
+
+
+def test_what_a_shadow_would_create_is_the_budget_of_its_mean_errors(column_grid):
+    names = ("convective_precipitation", "large_scale_precipitation", "absorbed_solar", "outgoing_longwave")
+    names += ("surface_net_shortwave", "surface_upward_longwave", "surface_downward_longwave", "sensible_heat_flux")
+    flat = {shadow_name("error", name): ("time", np.zeros(3)) for name in (*names, "evaporation")}
+    heat, wet = np.zeros((3, 8)), np.zeros((3, 8))
+    heat[:, 4], wet[:, 4] = 1e-6, 1e-9
+    flat[shadow_name("error", "outgoing_longwave")] = ("time", np.full(3, 5.0))
+    flat[shadow_name("error", "evaporation")] = ("time", np.full(3, 1e-6))
+    profiles = {"temperature_tendency": heat, "specific_humidity_tendency": wet}
+    run = xr.Dataset({**flat, **{shadow_name("error", k): (("time", "level"), v) for k, v in profiles.items()}})
+    found = shadow_budgets(run, column_grid)
+    mass = float(column_grid.vertical.sigma_thickness[4]) * 98500.0 / 9.81
+    assert found["energy_residual"] == pytest.approx(1004.0 * mass * 1e-6 + 5.0, rel=1e-3)
+    assert found["water_residual"] == pytest.approx(2.501e6 * (mass * 1e-9 - 1e-6), rel=1e-3)
+    assert shadow_budgets(run.drop_vars(shadow_name("error", "evaporation")), column_grid) == {}

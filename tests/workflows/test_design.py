@@ -10,7 +10,7 @@ from subgrid.base.errors import SubgridError
 from subgrid.base.formats import ONLINE, write_record
 from subgrid.hosts.base import host
 from subgrid.hosts.sampling import GenerateConfig
-from subgrid.report.design import DESIGN, design_page, kept
+from subgrid.report.design import DESIGN, UNCLOSED, design_page, kept
 from subgrid.training import TrainConfig
 from subgrid.workflows import coupled as coupled_module
 from subgrid.workflows import design as module
@@ -155,9 +155,9 @@ def test_the_page_says_what_the_files_say(tmp_path):
     shadow = {"temperature_tendency": {"r2": 0.7, "bias": 1e-7, "r2_by_level": None}}
     records = {
         "unet-design": _record(),
-        "unet-open": _record(text="budgets not closed", periods=wet),
-        "pao-open": _record(text="budgets not closed", days=40, finite=False, periods=wet[:1], ratio=None),
-        "unet-shadow": _record(text="in shadow mode", shadow=shadow),
+        "unet-open": _record(text=UNCLOSED, periods=wet, energy_residual_W_m2={"emulator": -44.0, "control": -4.0}),
+        "pao-open": _record(text=UNCLOSED, days=40, finite=False, periods=wet[:1], ratio=None),
+        "unet-shadow": _record(text="in shadow mode", shadow=shadow, shadow_budgets_W_m2={"energy_residual": -1.5}),
         "unet-design-warmer": _record(climate="warmer", text="the design, +4 K seas"),
         "mlp-radiation": _record(climate="terms", architecture="mlp", text="radiation"),
         "unet-standard-year": _record(requested_days=365, days=365),
@@ -169,6 +169,7 @@ def test_the_page_says_what_the_files_say(tmp_path):
     assert kept(records["unet-design"]) and not kept(records["unet-open"]) and not kept(records["pao-open"])
     assert "Under the design 1 of 1" in text and "Without closure 0 of 2" in text
     assert "| **40** |" in text and "| temperature tendency | 0.700 |" in text
+    assert "−1.5 W/m² of energy in shadow mode, −40.0 W/m² in the mean of the coupled run" in text
     assert "| mlp | radiation |" in text
     assert "u wind, level 2 (day 5, 0.12)" in text
     assert "−1.40 K at σ 0.20, 80° N" in text

@@ -23,7 +23,7 @@ from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.store import ColumnStore, open_store
 from subgrid.coupling.compare import compare, verdict
 from subgrid.coupling.timing import step_times
-from subgrid.coupling.watching import left_training, shadow_skill
+from subgrid.coupling.watching import left_training, shadow_budgets, shadow_skill
 from subgrid.emulator.base import ColumnEmulator
 from subgrid.emulator.files import load
 from subgrid.hosts.base import AS_TRAINED, Host, Noise, check_fits, host_of
@@ -273,6 +273,7 @@ def _metrics(
     metrics |= judged(run, comparison, counters, driven.grid)
     if config.shadow and emulator is not None:
         metrics["shadow"] = shadow_skill(run, driven.variables.targets)
+        metrics["shadow_budgets_W_m2"] = shadow_budgets(run, driven.grid)
     return metrics
 
 

@@ -8,14 +8,25 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.variables import Variable
+from subgrid.coupling.compare import budgets
 from subgrid.hosts.diagnostics import OUTSIDE, SHADOW, shadow_name
+from subgrid.physics.column import layer_mass
+from subgrid.physics.constants import SPEEDY
 
 #: An input has left its training range where its distance to it, mean over the globe and a day, is more than this many
 #: training spreads.
 LEFT = 0.01
 #: A target that varies less than this share of its mean square has no R2.
 VARIES = 1e-10
+#: Surface pressure of the mean column, Pa.
+SURFACE_PRESSURE = 98500.0
+#: Column integrals of a budget: name, tendency, factor.
+COLUMNS = (
+    ("column_heating", "temperature_tendency", SPEEDY.cp),
+    ("column_moistening", "specific_humidity_tendency", 1.0),
+)
 
 
 def left_training(run: xr.Dataset, beyond: float = LEFT) -> list[dict[str, Any]]:
@@ -68,6 +79,29 @@ def shadow_skill(run: xr.Dataset, targets: Iterable[Variable]) -> dict[str, dict
             "r2_by_level": [_r2(e, s) for e, s in zip(error, spread, strict=True)] if spread.ndim else None,
         }
     return found
+
+
+def shadow_budgets(run: xr.Dataset, grid: ColumnGrid) -> dict[str, float]:
+    """What an emulator would create of energy and of water along its host's own trajectory beyond what the host does.
+
+    Of the global mean errors, with layers as they are above :data:`SURFACE_PRESSURE`; empty where the host has not all
+    terms of :func:`subgrid.coupling.compare.budgets`.
+
+    Args:
+        run: daily means with what shadow mode keeps.
+        grid: of the columns.
+
+    Returns:
+        ``energy_residual`` and ``water_residual``, W/m2.
+    """
+    mass = np.asarray(layer_mass(grid.vertical.layer_thickness(np.asarray([SURFACE_PRESSURE]))[0], SPEEDY.gravity))
+    prefix = shadow_name("error", "")
+    errors = {str(name).removeprefix(prefix): run[name] for name in run if str(name).startswith(prefix)}
+    for name, tendency, factor in COLUMNS:
+        if tendency in errors:
+            errors[name] = factor * (errors[tendency] * mass).sum("level")
+    flat = {name: value.expand_dims(column=grid.columns, axis=-1) for name, value in errors.items() if value.ndim == 1}
+    return {name: float(series.mean()) for name, series in budgets(xr.Dataset(flat), grid).items()}
 
 
 def _r2(error: float, spread: float) -> float | None:

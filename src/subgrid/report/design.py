@@ -21,6 +21,8 @@ Record = dict[str, Any]
 PAGE = "design.md"
 #: How a run of the whole design is called.
 DESIGN = "the design"
+#: And one of it with nothing but the closure left out.
+UNCLOSED = "budgets not closed"
 #: What is asked of a design over days 60 to 90.
 ASKED = dict(zip((key for key, *_ in MERITS), (1.0, 0.05, 0.10), strict=True))
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#332288")
@@ -184,7 +186,7 @@ def _rows(records: Any) -> list[str]:
 def _verdict(records: dict[str, Record]) -> str:
     """How many architectures keep to what is asked, with and without closure."""
     said = []
-    for text, what in ((DESIGN, "Under the design"), ("budgets not closed", "Without closure")):
+    for text, what in ((DESIGN, "Under the design"), (UNCLOSED, "Without closure")):
         held = [r for r in records.values() if (r["text"], r["climate"], r["requested_days"]) == (text, "control", 90)]
         if held:
             said.append(f"{what} {sum(map(kept, held))} of {len(held)} architectures keep to what is asked.")
@@ -202,7 +204,22 @@ def _shadow(records: dict[str, Record]) -> list[str]:
         for name in shown
         if name in found[0]["shadow"]
     ]
-    return table(["target", "R² in shadow mode", "mean error"], rows)
+    lines = table(["target", "R² in shadow mode", "mean error"], rows)
+    open_run = next((r for r in records.values() if _is_open(r, found[0]["architecture"])), None)
+    created = found[0].get("shadow_budgets_W_m2")
+    if created and open_run is not None:
+        coupled = {key: open_run[f"{key}_W_m2"] for key in created}
+        told = [
+            f"{fixed(created[key], 1, signed=True)} W/m² of {key.split('_')[0]} in shadow mode, "
+            f"{fixed(one['emulator'] - one['control'], 1, signed=True)} W/m² in the mean of the coupled run"
+            for key, one in coupled.items()
+        ]
+        lines += ["", f"Beyond what the host creates, this network creates {'; '.join(told)}."]
+    return lines
+
+
+def _is_open(record: Record, architecture: str) -> bool:
+    return (record["architecture"], record["text"], record["climate"]) == (architecture, UNCLOSED, "control")
 
 
 def _left(records: dict[str, Record]) -> list[str]:

@@ -21,7 +21,7 @@ from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.store import ColumnStore, open_store
 from subgrid.coupling.compare import REGIONS, SERIES
 from subgrid.coupling.run import CoupleConfig, CoupledRun
-from subgrid.report.design import DESIGN, design_page
+from subgrid.report.design import DESIGN, UNCLOSED, design_page
 from subgrid.scores.climate import area_mean
 from subgrid.training.fit import TrainConfig
 from subgrid.workflows.coupled import Coupled, run_coupled, scores
@@ -99,7 +99,7 @@ def first_trials(store: Path) -> list[Trial]:
     """Every architecture under the design and without closure, and parts left out of one of them."""
     cells = {name: network(store, name) for name in ARCHITECTURES}
     found = [Trial(f"{name}-design", DESIGN, cell) for name, cell in cells.items()]
-    found += [Trial(f"{name}-open", "budgets not closed", cell, constraints=OPEN) for name, cell in cells.items()]
+    found += [Trial(f"{name}-open", UNCLOSED, cell, constraints=OPEN) for name, cell in cells.items()]
     one = cells[ABLATED]
     for part in CLOSED:
         other = {name: "none" for name in CLOSED if name != part}
@@ -268,7 +268,7 @@ class _Runner:
         record |= {"text": trial.text, "climate": trial.climate, "constraints": trial.constraints}
         metrics = read_json(run / "metrics.json")
         if trial.shadow:
-            record["shadow"] = metrics["shadow"]
+            record |= {key: metrics[key] for key in ("shadow", "shadow_budgets_W_m2")}
         if trial.climate == FINER:
             record["seasons"] = seasons(CoupledRun(run, metrics), store.grid)
         write_record(self.folder / f"{trial.name}.json", ONLINE, record)
