@@ -156,7 +156,7 @@ def test_the_page_says_what_the_files_say(tmp_path):
     records = {
         "unet-design": _record(),
         "unet-open": _record(text=UNCLOSED, periods=wet, energy_residual_W_m2={"emulator": -44.0, "control": -4.0}),
-        "pao-open": _record(text=UNCLOSED, days=40, finite=False, periods=wet[:1], ratio=None),
+        "pao-open": _record(text=UNCLOSED, architecture="pao", days=40, finite=False, periods=wet[:1], ratio=None),
         "unet-shadow": _record(text="in shadow mode", shadow=shadow, shadow_budgets_W_m2={"energy_residual": -1.5}),
         "unet-design-warmer": _record(climate="warmer", text="the design, +4 K seas"),
         "mlp-radiation": _record(climate="terms", architecture="mlp", text="radiation"),

@@ -54,6 +54,7 @@ def design_page(folder: Path, docs: Path) -> Path:
     filled = {
         "RUNS": _rows(ninety.values()),
         "VERDICT": [_verdict(records)],
+        "CONTROL": [_control(ninety)],
         "SHADOW": _shadow(records),
         "LEFT": _left(records),
         "WARMER": _rows(_chosen(records, "warmer", lambda r: True).values()),
@@ -191,6 +192,15 @@ def _verdict(records: dict[str, Record]) -> str:
         if held:
             said.append(f"{what} {sum(map(kept, held))} of {len(held)} architectures keep to what is asked.")
     return " ".join(said)
+
+
+def _control(records: dict[str, Record]) -> str:
+    """What the host's own physics creates."""
+    held = next((r for r in records.values() if r.get("energy_residual_W_m2")), None)
+    if held is None:
+        return NOTHING
+    found = [held.get(key) or {} for key in ("energy_residual_W_m2", "water_residual_W_m2")]
+    return " and ".join(fixed(one.get("control"), 1, signed=True) for one in found) + " W/m²"
 
 
 def _shadow(records: dict[str, Record]) -> list[str]:
