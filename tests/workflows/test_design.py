@@ -49,7 +49,7 @@ def small(store, monkeypatch):
     changes = {"YEAR": 3, "YEARS": 4, "FINER_DAYS": 5, "seasons": lambda run, grid: SEASONS}
     changes |= {"STARTS": dict.fromkeys(module.STARTS, start)}
     changes |= {"warmer_store": lambda *_: store.path, "finer_store": lambda *_: store.path}
-    changes |= {"store_with_terms": lambda *_: store.path, "PROCESSES": ()}
+    changes |= {"FINER_STORE": str(store.path), "PROCESSES": ()}  # an absolute path wins
     changes |= {"best_of_each": lambda _: ["mlp-standard-s7"]}
     changes |= {"network": lambda where, architecture, recipe, name="": _cell(where, name or "mlp-standard")}
     changes["first_trials"] = lambda where: [

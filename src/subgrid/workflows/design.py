@@ -7,7 +7,7 @@ energy and water closed by projection. Each coupled run leaves a small file of s
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import xarray as xr
 from subgrid.base.files import make_folder, only_writer, read_json
 from subgrid.base.formats import ONLINE, read_record, write_record
 from subgrid.columns.grid import ColumnGrid
-from subgrid.columns.store import ColumnStore, open_store
+from subgrid.columns.store import open_store
 from subgrid.coupling.compare import REGIONS, SERIES
 from subgrid.coupling.run import CoupleConfig, CoupledRun
 from subgrid.report.design import DESIGN, UNCLOSED, design_page
@@ -27,7 +27,7 @@ from subgrid.training.fit import TrainConfig
 from subgrid.workflows.coupled import Coupled, run_coupled, scores
 from subgrid.workflows.matrix import ARCHITECTURES, SEEDS
 from subgrid.workflows.matrix_online import CLOSED, START, YEAR, best_of_each, control_ensemble
-from subgrid.workflows.stores import finer_store, store_with_terms, warmer_store
+from subgrid.workflows.stores import FINER_STORE, TERMS_STORE, finer_store, store_with_terms, warmer_store
 from subgrid.workflows.sweep import Cell
 
 logger = logging.getLogger("subgrid")
@@ -166,22 +166,15 @@ def design(store: Path, out: Path, docs: Path | None = None) -> Path:
     docs = docs or out
     folder, held = make_folder(docs / FOLDER), open_store(store)
     with only_writer(out / "study"):
-        controls = control_ensemble(store, out / "coupled", folder, held)
-        runner = _Runner(out, docs, folder, {CONTROL: held}, controls)
+        runner = _Runner(store, out, docs, folder)
         trials = first_trials(store)
         runner.run(trials)
-        runner.stores[WARMER] = open_store(warmer_store(held, out))
-        runner.run(warm_trials(trials))
-        terms = store_with_terms(held, out)
-        runner.stores[TERMS] = open_store(terms)
-        runner.run(process_trials(terms))
-        ranked = best_of_each(docs / "results_online")
-        years = long_trials(store, ranked)
+        runner.run(warm_trials(trials), lambda: warmer_store(held, out))
+        runner.run(process_trials(out / TERMS_STORE), lambda: store_with_terms(held, out))
+        years = long_trials(store, best_of_each(docs / "results_online"))
         runner.run(years)
         runner.run(five_years(folder, years))
-        finer = finer_store(held, out, FINER_DAYS)
-        runner.stores[FINER] = open_store(finer)
-        runner.run(finer_trials(finer, folder, years))
+        runner.run(finer_trials(out / FINER_STORE, folder, years), lambda: finer_store(held, out, FINER_DAYS))
     return design_page(folder, docs)
 
 
@@ -229,25 +222,30 @@ def seasons(run: CoupledRun, grid: ColumnGrid) -> dict[str, Any]:
 
 
 class _Runner:
-    """Runs trials of one kind and keeps their scores."""
+    """Runs trials that have no file of scores yet, and keeps their scores."""
 
-    def __init__(
-        self, out: Path, docs: Path, folder: Path, stores: dict[str, ColumnStore], controls: list[xr.Dataset]
-    ) -> None:
-        self.out, self.docs, self.folder, self.stores, self.controls = out, docs, folder, stores, controls
+    def __init__(self, store: Path, out: Path, docs: Path, folder: Path) -> None:
+        self.out, self.docs, self.folder = out, docs, folder
+        self.stores = {CONTROL: open_store(store)}
+        self.controls: list[xr.Dataset] = []
 
-    def run(self, trials: Sequence[Trial]) -> None:
-        """Those without a file of scores."""
-        missing = [trial for trial in trials if not (self.folder / f"{trial.name}.json").exists()]
-        jobs = {trial.name: self._job(trial) for trial in missing}
-        by_name = {trial.name: trial for trial in missing}
+    def run(self, trials: Sequence[Trial], make: Callable[[], Path] | None = None) -> None:
+        """Those of one climate, whose store ``make`` makes if it is needed."""
+        missing = {t.name: t for t in trials if not (self.folder / f"{t.name}.json").exists()}
+        if not missing:
+            return
+        if make is not None:
+            self.stores[trials[0].climate] = open_store(make())
+        elif not self.controls:
+            held = self.stores[CONTROL]
+            self.controls = control_ensemble(Path(str(held.path)), self.out / "coupled", self.folder, held)
 
         def keep(job: Coupled) -> None:
-            self._keep(by_name[job.name], job)
+            self._keep(missing[job.name], job)
             design_page(self.folder, self.docs)
 
-        if jobs:
-            run_coupled(list(jobs.values()), self.out / "runs", self.out / "coupled", "design", keep)
+        jobs = [self._job(trial) for trial in missing.values()]
+        run_coupled(jobs, self.out / "runs", self.out / "coupled", "design", keep)
 
     def _job(self, trial: Trial) -> Coupled:
         settings = CoupleConfig(

@@ -51,26 +51,18 @@ def matrix_online(store: Path, out: Path, docs: Path | None = None) -> Path:
     folder, held = make_folder(docs / FOLDER), open_store(store)
     coupled = out / "online"
     with only_writer(out / "online-matrix"):
-        cells = {cell.name: cell for cell in plan(store)}
-        controls = control_ensemble(store, coupled, folder, held)
-        stages = (
-            (QUARTER, [cell for cell in cells.values() if cell.train.seed == SEEDS[0]]),
-            (MONTH, [cell for cell in cells.values() if cell.train.seed != SEEDS[0]]),
-        )
-        for days, chosen in stages:
-            jobs = [_job(cell, days, store, out) for cell in chosen]
-            missing = [job for job in jobs if not all(file.exists() for file in _files(job, folder).values())]
+        jobs = [_job(cell, QUARTER if cell.train.seed == SEEDS[0] else MONTH, store, out) for cell in plan(store)]
+        missing = [job for job in jobs if not all(file.exists() for file in _files(job, folder).values())]
+        if missing:
+            controls = control_ensemble(store, coupled, folder, held)
 
             def keep(job: Coupled) -> None:
-                for asked, file in _files(job, folder).items():
-                    found = scores(
-                        job, coupled / job.name, held, controls, asked, docs / "results" / f"{job.network}.json"
-                    )
-                    write_record(file, ONLINE, found)
+                for days, file in _files(job, folder).items():
+                    offline = docs / "results" / f"{job.network}.json"
+                    write_record(file, ONLINE, scores(job, coupled / job.name, held, controls, days, offline))
                 write_page(folder, docs / PAGE)
 
-            if missing:
-                run_coupled(missing, out, coupled, "online", keep)
+            run_coupled(missing, out, coupled, "online", keep)
     return write_page(folder, docs / PAGE)
 
 

@@ -9,11 +9,13 @@ from subgrid.hosts.base import host, host_of
 from subgrid.hosts.sampling import GenerateConfig
 
 WARMER = "+4K"
+#: Names of the stores below the folder of a study.
+WARMER_STORE, FINER_STORE, TERMS_STORE = "warmer.zarr", "finer.zarr", "terms.zarr"
 
 
 def warmer_store(held: ColumnStore, out: Path) -> Path:
     """Four months of the host of ``held`` above warmer seas (made once)."""
-    made = out / "warmer.zarr"
+    made = out / WARMER_STORE
     settings = {**host_of(held).parameters, "sst": WARMER}
     given = held.spec.provenance["generate"]
     sampling = GenerateConfig(
@@ -30,7 +32,7 @@ def warmer_store(held: ColumnStore, out: Path) -> Path:
 
 def finer_store(held: ColumnStore, out: Path, days: int) -> Path:
     """Columns of the host of ``held`` at T31, with ``days`` to run along after the year of training (made once)."""
-    made = out / "finer.zarr"
+    made = out / FINER_STORE
     given = held.spec.provenance["generate"]
     sampling = GenerateConfig(
         spin_up_days=given["spin_up_days"],
@@ -49,7 +51,7 @@ def finer_store(held: ColumnStore, out: Path, days: int) -> Path:
 def store_with_terms(held: ColumnStore, out: Path) -> Path:
     """Columns of the host of ``held`` that also hold the tendencies of each process (made once; another program, thus
     another weather)."""
-    made = out / "terms.zarr"
+    made = out / TERMS_STORE
     if not made.exists():
         host_of(held).generate(made, GenerateConfig(**{**held.spec.provenance["generate"], "terms": True}))
     return made
