@@ -253,7 +253,7 @@ class TestEnergy:
     def constraint(self, make_emulator):
         return make_emulator(energy="projection", positive_water=False).constraints[0]
 
-    @pytest.mark.parametrize("kind", ["projection", "level"])
+    @pytest.mark.parametrize("kind", ["projection", "tendencies", "level"])
     def test_closes_the_budget_to_1e_6(self, make_emulator, kind, columns, column_grid):
         constraint = make_emulator(energy=kind, positive_water=False).constraints[0]
         p_in, s_in, p_out, s_out = columns
@@ -276,13 +276,18 @@ class TestEnergy:
         assert torch.equal(p[:, others, 0], columns[2][:, others, 0])
         assert not torch.equal(p[:, worth.argmax(), 0], columns[2][:, worth.argmax(), 0])
 
+    def test_tendencies_take_all_of_the_residual(self, make_emulator, columns):
+        p, s, _ = make_emulator(energy="tendencies", positive_water=False).constraints[0](*columns)
+        assert torch.equal(s, columns[3]) and torch.equal(p[:, :, 1:], columns[2][:, :, 1:])
+        assert (p[:, :, 0] != columns[2][:, :, 0]).any(0).all()
+
     def test_leaves_water_and_winds_alone(self, constraint, columns):
         p, s, _ = constraint(*columns)
         assert torch.equal(p[:, :, 1:], columns[2][:, :, 1:])
         kept = [CONVECTIVE, STRATIFORM, EVAPORATION]
         assert torch.equal(s[:, kept], columns[3][:, kept])
 
-    @pytest.mark.parametrize("kind", ["projection", "level"])
+    @pytest.mark.parametrize("kind", ["projection", "tendencies", "level"])
     def test_acts_last_and_keeps_water_closed(self, make_emulator, kind, columns, column_grid):
         emulator = make_emulator(energy=kind, water=kind)
         closing = [f"water_by_{kind}", "positive_water", "water_by_fluxes", f"energy_by_{kind}"]
@@ -320,7 +325,7 @@ def test_a_set_without_what_a_constraint_needs_is_refused_by_name(column_grid, s
     build_emulator("mlp", poor, column_grid.vertical, DT, EmulatorConfig(**off))
 
 
-@pytest.mark.parametrize("how", ["projection", "level"])
+@pytest.mark.parametrize("how", ["projection", "tendencies", "level"])
 @pytest.mark.parametrize(("name", "gone"), [("water", "evaporation"), ("energy", "absorbed_solar")])
 def test_a_set_without_a_term_of_a_budget_is_refused_by_name(column_grid, how, name, gone):
     poor = VariableSet("poor", SET.inputs, tuple(v for v in SET.targets if v.name != gone))

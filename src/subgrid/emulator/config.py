@@ -10,7 +10,7 @@ from subgrid.base.errors import UsageError, unknown_name
 #: How humidity and stability reach the network (see :mod:`subgrid.emulator.features`).
 INPUTS = ("raw", "relative_humidity", "relative_humidity_buoyancy", "climate_invariant", "fifth_place")
 #: How a budget is closed (see :class:`subgrid.emulator.constraints.Closure`).
-CLOSURES = ("projection", "level")
+CLOSURES = ("projection", "tendencies", "level")
 WATER = ("none", "precipitation", *CLOSURES)
 ENERGY = ("none", *CLOSURES)
 #: How often each input profile reaches the network (see :mod:`subgrid.emulator.representations`).
@@ -39,9 +39,10 @@ class EmulatorConfig:
         condense_hours: time scale, h.
         water: ``none``; ``precipitation`` (precipitation = evaporation - column moistening); ``projection`` (the
             smallest change of moistening, evaporation and precipitation, in units of each output's spread, that closes
-            the column's water) or ``level`` (a change of moistening on one level alone).
-        energy: ``none``; ``projection`` (of heating, radiation and sensible heat) or ``level`` (of heating on one
-            level), so that the column's energy closes as the host's does.
+            the column's water), ``tendencies`` (of moistening alone) or ``level`` (of moistening on one level).
+        energy: ``none``; ``projection`` (of heating, radiation and sensible heat), ``tendencies`` (of heating alone,
+            which leaves the fluxes to the network) or ``level`` (of heating on one level), so that the column's energy
+            closes as the host's does.
         positive_water: bound the loss of humidity, cloud liquid and cloud ice by what a layer holds.
         night: no fluxes of sunlight where there is no insolation.
         tropopause: no tendencies of water above the level, higher than 400 hPa, from which potential temperature rises

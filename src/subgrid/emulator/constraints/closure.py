@@ -22,8 +22,9 @@ class Closure(Constraint):
     ``-a_i w_i r / sum_j a_j^2 w_j``. Kind ``projection``: w are the outputs' variances, which makes the change the
     smallest in units of their spreads (orthogonal projection; Beucler et al. 2021, "Enforcing analytic constraints in
     neural networks"). Kind ``level``: w is 1 for one tendency on one level, that whose spread is worth most in the
-    budget, and 0 for all others (the residual layer of the same paper). Kind ``fluxes``: as projection, of fluxes
-    alone. Done twice, since the first pass leaves the rounding of a residual that may be larger than what remains.
+    budget, and 0 for all others (the residual layer of the same paper). Kinds ``tendencies`` and ``fluxes``: as
+    projection, of these alone. Done twice, since the first pass leaves the rounding of a residual that may be larger
+    than what remains.
     Counter: |r| before.
 
     Args:
@@ -59,8 +60,12 @@ class Closure(Constraint):
             thickness = torch.as_tensor(np.diff(np.add(grid.hyai, grid.hybi))).to(spread_p)
             worth = thickness[:, None] * spread_p * moves_p * cast(Tensor, self.budget.profile_factor).to(spread_p)
             return (worth == worth.max()).to(spread_p.dtype), torch.zeros_like(spread_s)
-        room_p = torch.zeros_like(spread_p) if self.kind == "fluxes" else spread_p.square() * moves_p
-        return room_p, spread_s.square() * moves_s
+        room_p, room_s = spread_p.square() * moves_p, spread_s.square() * moves_s
+        if self.kind == "fluxes":
+            room_p = torch.zeros_like(room_p)
+        if self.kind == "tendencies":
+            room_s = torch.zeros_like(room_s)
+        return room_p, room_s
 
     def _close(
         self, room_p: Tensor, room_s: Tensor, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor
