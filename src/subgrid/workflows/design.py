@@ -104,6 +104,8 @@ def first_trials(store: Path) -> list[Trial]:
     for part in CLOSED:
         other = {name: "none" for name in CLOSED if name != part}
         found.append(Trial(f"{ABLATED}-{part}", f"only {part} closed", one, constraints=other))
+    alone = dict.fromkeys(CLOSED, "tendencies")
+    found.append(Trial(f"{ABLATED}-tendencies", "closed by tendencies alone", one, constraints=alone))
     climate = network(store, ABLATED, name=f"{ABLATED}-climate", perturbed=False)
     found.append(Trial(f"{ABLATED}-climate", "no perturbed columns", climate))
     raw = network(store, ABLATED, name=f"{ABLATED}-raw", emulator={"inputs": "raw"})
