@@ -22,6 +22,7 @@ from subgrid.hosts.diagnostics import SHADOW, Dimensions, shadow_name, summarise
 from subgrid.hosts.driving import Drive
 from subgrid.hosts.models import departure_at
 from subgrid.hosts.stepping import SteppedHost
+from subgrid.physics.vertical import VerticalGrid
 
 #: Profiles (level, column) and scalars (column,), float64.
 Parts: TypeAlias = dict[str, Tensor]
@@ -56,6 +57,13 @@ class Situation(NamedTuple):
 
 
 Physics: TypeAlias = Callable[[Situation], Answer]
+
+
+def columns_around(columns: int, levels: int) -> ColumnGrid:
+    """So many columns of equal area around the equator, with levels of equal mass."""
+    vertical = VerticalGrid.sigma(np.linspace(0.0, 1.0, levels + 1).tolist())
+    around = np.linspace(0.0, 360.0, columns, endpoint=False)
+    return ColumnGrid(np.zeros(columns), around, np.full(columns, 4.0 * np.pi / columns), vertical)
 
 
 class TorchModel(ABC):

@@ -16,15 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.variables import variable_set
 from subgrid.hosts.column.settings import ColumnConfig
-from subgrid.hosts.small import Parts, Situation, TorchModel
+from subgrid.hosts.small import Parts, Situation, TorchModel, columns_around
 from subgrid.physics.column import layer_mass
 from subgrid.physics.constants import E3SM as C
 from subgrid.physics.convection import BettsMiller, betts_miller, parcel_temperature
 from subgrid.physics.moisture import saturation_specific_humidity
-from subgrid.physics.vertical import VerticalGrid
 
 SECONDS_PER_DAY = 86400.0
 SURFACE_PRESSURE = 1.0e5
@@ -64,14 +62,9 @@ class MoistColumns(TorchModel):
 
     def __init__(self, config: ColumnConfig | None = None, record_terms: bool = False) -> None:
         config = config or ColumnConfig()
-        n, vertical = (
-            config.columns * config.copies,
-            VerticalGrid.sigma(np.linspace(0.0, 1.0, config.levels + 1).tolist()),
-        )
-        around = np.linspace(0.0, 360.0, n, endpoint=False)
-        grid = ColumnGrid(np.zeros(n), around, np.full(n, 4.0 * np.pi / n), vertical)
-        super().__init__(config, grid, variable_set("column"), BOUNDS, record_terms)
-        self.vertical = vertical
+        n = config.columns * config.copies
+        super().__init__(config, columns_around(n, config.levels), variable_set("column"), BOUNDS, record_terms)
+        self.vertical = vertical = self.grid.vertical
         seas = np.linspace(config.coldest_sea, config.warmest_sea, config.columns) + config.sst_change
         self.sea = torch.from_numpy(np.tile(seas, config.copies))
         self.surface_pressure = torch.full((n,), SURFACE_PRESSURE, dtype=torch.float64)

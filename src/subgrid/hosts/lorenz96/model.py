@@ -14,11 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.variables import variable_set
 from subgrid.hosts.lorenz96.settings import DAYS_PER_UNIT, Lorenz96Config
-from subgrid.hosts.small import Parts, Situation, TorchModel
-from subgrid.physics.vertical import VerticalGrid
+from subgrid.hosts.small import Parts, Situation, TorchModel, columns_around
 
 #: Seconds of a unit of the system's time.
 UNIT = 86400.0 * DAYS_PER_UNIT
@@ -62,12 +60,7 @@ class Rings(TorchModel):
 
     def __init__(self, config: Lorenz96Config | None = None, record_terms: bool = False) -> None:
         config = config or Lorenz96Config()
-        n, vertical = (
-            config.columns * config.copies,
-            VerticalGrid.sigma(np.linspace(0.0, 1.0, config.slow + 1).tolist()),
-        )
-        around = np.linspace(0.0, 360.0, n, endpoint=False)
-        grid = ColumnGrid(np.zeros(n), around, np.full(n, 4.0 * np.pi / n), vertical)
+        grid = columns_around(config.columns * config.copies, config.slow)
         super().__init__(config, grid, variable_set("lorenz96"), BOUNDS, record_terms)
         self.pull = config.coupling * config.timescale / config.amplitude
         self._after: tuple[Parts, Parts] | None = None
