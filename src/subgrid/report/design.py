@@ -105,7 +105,7 @@ def runs_figure(records: list[Record]) -> Figure:
         axis.set_xlim(perfect - limit * 1.08, perfect + limit * 1.08)
         axis.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(records)), [_label(record) for record in records])
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(records) - 0.4, -0.6)
     return figure
 
 
