@@ -17,7 +17,7 @@ from subgrid.physics.constants import SPEEDY
 
 #: An input has left its training range where its distance to it, mean over the globe and a day, is more than this many
 #: training spreads.
-LEFT = 0.01
+LEFT = 1e-3
 #: A target that varies less than this share of its mean square has no R2.
 VARIES = 1e-10
 #: Surface pressure of the mean column, Pa.

@@ -236,10 +236,13 @@ def _left(records: dict[str, Record]) -> list[str]:
     """What left the training range first in each run of the architecture that was taken apart."""
     rows = []
     for record in records.values():
-        if record["climate"] == "control" and record["requested_days"] <= LONG:
+        if record["climate"] == "control" and record["left_training"]:
             told = "; ".join(_departure(one) for one in record["left_training"][:3])
-            rows.append([record["architecture"], record["text"], told or "nothing"])
-    return table(["architecture", "run", "first to leave the training range (day, largest distance in spreads)"], rows)
+            rows.append([record["architecture"], record["text"], str(record["requested_days"]), told])
+    if not rows:
+        return ["Nothing left it in any run."]
+    heads = ["architecture", "run", "days", "first to leave the training range (day, largest distance in spreads)"]
+    return [*table(heads, rows), "", "In all other runs nothing left it."]
 
 
 def _departure(one: Record) -> str:
@@ -259,7 +262,7 @@ def _long(records: dict[str, Record]) -> list[str]:
         rows.append(
             [
                 record["architecture"],
-                record["recipe"],
+                f"{record['recipe']}: {record['text']}" if record["text"] not in _plain(record) else record["recipe"],
                 str(record["days"]) if record["finite"] else f"**{record['days']}**",
                 _most(record["periods"], MERITS[0][0], 0.0, 2),
                 _most(record["periods"], MERITS[1][0], 1.0, 3),
@@ -281,6 +284,11 @@ def _long(records: dict[str, Record]) -> list[str]:
         "zonal-mean T, worst below 100 hPa",
     ]
     return table([*heads, "T / floor", "rain / floor"], rows)
+
+
+def _plain(record: Record) -> tuple[str, str]:
+    """Texts that say no more than architecture and recipe."""
+    return DESIGN, f"{record['architecture']}, {record['recipe']}"
 
 
 def _most(periods: Sequence[Record], key: str, perfect: float, digits: int) -> str:

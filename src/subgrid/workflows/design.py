@@ -38,6 +38,8 @@ QUARTER = 90
 OPEN = dict.fromkeys(CLOSED, "none")
 #: The architecture that parts of the design are left out of: the one that drifts most without them.
 ABLATED = "unet"
+#: One that a year takes minutes of, for what goes wrong slowly.
+FASTEST = "mlp"
 #: Stores: the given one, above seas 4 K warmer, at T31, and with the tendencies of each process.
 CONTROL, WARMER, FINER, TERMS = "control", "warmer", "T31", "terms"
 #: First days of the runs on other stores: empty: the first test month.
@@ -112,6 +114,10 @@ def first_trials(store: Path) -> list[Trial]:
     found.append(Trial(f"{ABLATED}-raw", "specific humidity as input", raw))
     found.append(Trial(f"{ABLATED}-raw-open", "specific humidity, budgets not closed", raw, constraints=OPEN))
     found.append(Trial(f"{ABLATED}-shadow", "in shadow mode", one, days=30, constraints=OPEN, shadow=True))
+    thin = network(store, FASTEST, name=f"{FASTEST}-climate", perturbed=False)
+    found.append(Trial(f"{FASTEST}-year", DESIGN, network(store, FASTEST), YEAR))
+    found.append(Trial(f"{FASTEST}-climate-year", "no perturbed columns", thin, YEAR))
+    found.append(Trial(f"{FASTEST}-climate-shadow", "no perturbed columns, in shadow mode", thin, 180, shadow=True))
     return found
 
 
@@ -133,8 +139,8 @@ def process_trials(store: Path) -> list[Trial]:
     """
     found = []
     for name in PROCESSES:
-        cell = network(store, "mlp", name=f"mlp-{name}", emulator=OPEN, variables=f"speedy_{name}")
-        found.append(Trial(f"mlp-{name}", name.replace("_", " and "), cell, climate=TERMS))
+        cell = network(store, FASTEST, name=f"{FASTEST}-{name}", emulator=OPEN, variables=f"speedy_{name}")
+        found.append(Trial(f"{FASTEST}-{name}", name.replace("_", " and "), cell, climate=TERMS))
     return found
 
 
