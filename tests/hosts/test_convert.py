@@ -501,10 +501,12 @@ PRODUCTS = {
     "conv1d": lambda s, x: [
         F.conv1d(x[:, None], s.weight[:, None, :3], stride=2, padding=2, dilation=2),
         F.conv1d(x.T, s.weight[:4, None, :2], s.vector, groups=4),
+        F.conv1d(x.T, s.weight[:4, None, :3], s.vector, groups=4, stride=2, padding=3, dilation=2),
         F.conv_transpose1d(x.T, s.weight[:4, :, None], stride=3, groups=2, padding=0, output_padding=1),
     ],
     "conv2d": lambda s, x: [
         F.conv2d(x[None, None], s.weight[None, None]),
+        F.conv2d(x.T[None, :, :, None], s.weight[:4, None, :3, None], groups=4, padding=(1, 0), stride=(2, 1)),
         F.conv_transpose2d(x[None, None], s.weight[None, None], stride=(2, 1)),
     ],
 }
