@@ -47,9 +47,9 @@ def same(found, expected, share=1e-5, names=(*FLUXES, *PROGNOSTIC)):
     [
         (("convection", "condensation"), 1e-5),
         # net shortwave / (1 - albedo) is a little more than what SPEEDY sends down: only the visible band is reflected
-        (("shortwave", "longwave"), 0.03),
-        (("surface",), 1e-5),
-        (("diffusion",), 1e-5),
+        pytest.param(("shortwave", "longwave"), 0.03, marks=pytest.mark.slow),
+        pytest.param(("surface",), 1e-5, marks=pytest.mark.slow),
+        pytest.param(("diffusion",), 1e-5, marks=pytest.mark.slow),
         (("convection", "condensation", "shortwave", "longwave", "surface"), 1e-5),
     ],
     ids=lambda value: "_".join(value) if isinstance(value, tuple) else "",

@@ -111,14 +111,16 @@ def remembering(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("what", ["plain", "memory, ramp and safeguards"])
+@pytest.mark.parametrize("what", ["plain", pytest.param("memory, ramp and safeguards", marks=pytest.mark.slow)])
 def test_coupled_run_goes_on_after_a_kill(
-    what: str, demo: Path, remembering: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    what: str, demo: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     from subgrid.hosts import stepping as host_module
 
     monkeypatch.setattr(host_module, "PIECE_DAYS", 1)
-    run, settings = (demo / "run", {}) if what == "plain" else (remembering, {**GRADUAL, "constraints": GUARDED})
+    run, settings = demo / "run", {}
+    if what != "plain":
+        run, settings = request.getfixturevalue("remembering"), {**GRADUAL, "constraints": GUARDED}
     config = CoupleConfig(str(run), str(demo / "store.zarr"), days=3, timings=False, **settings)
     whole = couple(config, tmp_path / "whole").daily
     real = host_module.Progress.update

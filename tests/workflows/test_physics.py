@@ -9,6 +9,7 @@ import pytest
 
 from subgrid.base.formats import EVALUATION, read_record
 from subgrid.workflows import physics as module
+from subgrid.workflows import stores
 from subgrid.workflows.physics import CLOSURES, INPUTS, PENALTIES, physics, runs
 from subgrid.workflows.studies import STUDIES
 
@@ -20,7 +21,7 @@ def study(tiny_store, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "RECIPE", {"epochs": 1, "batch_size": 256})
         patch.setattr(module, "COLUMNS", 600)
-        patch.setattr(module, "_warmer", lambda held, out: tiny_store.path)
+        patch.setattr(module, "warmer_store", lambda held, out: tiny_store.path)
         page = physics(tiny_store.path, out / "runs", out / "docs")
         before = {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("scores.json")}
         assert physics(tiny_store.path, out / "runs", out / "docs") == page
@@ -73,12 +74,12 @@ def test_the_warmer_store_is_of_the_same_host(tmp_path, monkeypatch):
 
         return SimpleNamespace(generate=generate)
 
-    monkeypatch.setattr(module, "host", host)
+    monkeypatch.setattr(stores, "host", host)
     monkeypatch.setattr(
         module, "host_of", lambda held: SimpleNamespace(parameters={"truncation": 31, "sst": "observed"})
     )
     given = {"spin_up_days": 3, "evaluation_days": 365, "stride": 7, "seed": 2}
     held = SimpleNamespace(spec=SimpleNamespace(host="speedy", provenance={"generate": given}))
-    assert module._warmer(held, tmp_path) == tmp_path / "warmer.zarr" == asked["path"]
+    assert stores.warmer_store(held, tmp_path) == tmp_path / "warmer.zarr" == asked["path"]
     assert asked["name"] == "speedy" and asked["settings"] == {"truncation": 31, "sst": "+4K"}
     assert (asked["sampling"].evaluation_days, asked["sampling"].stride, asked["sampling"].seed) == (120, 7, 2)
