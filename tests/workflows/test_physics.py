@@ -76,7 +76,7 @@ def test_the_warmer_store_is_of_the_same_host(tmp_path, monkeypatch):
 
     monkeypatch.setattr(stores, "host", host)
     monkeypatch.setattr(
-        module, "host_of", lambda held: SimpleNamespace(parameters={"truncation": 31, "sst": "observed"})
+        stores, "host_of", lambda held: SimpleNamespace(parameters={"truncation": 31, "sst": "observed"})
     )
     given = {"spin_up_days": 3, "evaluation_days": 365, "stride": 7, "seed": 2}
     held = SimpleNamespace(spec=SimpleNamespace(host="speedy", provenance={"generate": given}))
