@@ -360,7 +360,7 @@ def demo(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="matrix, matrix-online, physics, population or stability")],
+    name: Annotated[str, typer.Argument(help="matrix, matrix-online, design, physics, population or stability")],
     out: Annotated[str, typer.Option(help="folder of all results")],
     data_store: Annotated[str | None, typer.Option("--data", help="column store with two years")] = None,
     docs: Annotated[str | None, typer.Option(help="folder to write the study's page and figures to")] = None,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +9,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from subgrid.base.errors import SubgridError
-from subgrid.base.files import make_folder, write_file, write_text
 from subgrid.base.formats import ONLINE, read_record
-from subgrid.report.study import MERITS, late
+from subgrid.report.document import write_document
+from subgrid.report.study import MERITS, late, whole_periods
 from subgrid.report.style import CONTROL, EMULATOR, styled
 from subgrid.report.words import NOTHING, fixed, table
 
 Record = dict[str, Any]
-PAGE = "design.md"
 #: How a run of the whole design is called.
 DESIGN = "the design"
 #: And one of it with nothing but the closure left out.
@@ -39,22 +36,18 @@ def design_page(folder: Path, docs: Path) -> Path:
     records = {file.stem: read_record(file, ONLINE) for file in sorted(folder.glob("*.json")) if file.stem != "floor"}
     if not records:
         raise SubgridError(f"{folder} holds no scores: run `subgrid study design`")
-    images = make_folder(docs / "images")
     ninety = _chosen(records, "control", lambda r: r["requested_days"] == 90)
     long = _chosen(records, "control", lambda r: r["requested_days"] > LONG)
     seasonal = [r for r in records.values() if r["climate"] == "T31" and "seasons" in r]
-    figures = {"design_runs.png": runs_figure(list(ninety.values()))} if ninety else {}
+    figures = {"runs": runs_figure(list(ninety.values()))} if ninety else {}
     if long:
-        figures["design_long.png"] = long_figure(list(long.values()))
+        figures["long"] = long_figure(list(long.values()))
     if seasonal:
-        figures["design_seasons.png"] = seasons_figure(seasonal[0])
-    for name, figure in figures.items():
-        write_file(images / name, lambda beside, f=figure: f.savefig(beside, dpi=110, format="png"))  # type: ignore[misc]
-    text = (resources.files("subgrid.report") / "templates" / "design.md").read_text(encoding="utf-8")
-    filled = {
+        figures["seasons"] = seasons_figure(seasonal[0])
+    filled: dict[str, str | list[str]] = {
         "RUNS": _rows(ninety.values()),
-        "VERDICT": [_verdict(records)],
-        "CONTROL": [_control(ninety)],
+        "VERDICT": _verdict(records),
+        "CONTROL": _control(ninety),
         "SHADOW": _shadow(records),
         "LEFT": _left(records),
         "WARMER": _rows(_chosen(records, "warmer", lambda r: True).values()),
@@ -62,11 +55,7 @@ def design_page(folder: Path, docs: Path) -> Path:
         "LONG": _long(long),
         "FINER": _finer(seasonal),
     }
-    for key, lines in filled.items():
-        text = text.replace("{{" + key + "}}", "\n".join(lines))
-    page = docs / PAGE
-    write_text(page, text.rstrip() + "\n")
-    return page
+    return write_document(docs, "design", filled, figures)
 
 
 def _chosen(records: dict[str, Record], climate: str, which: Any) -> dict[str, Record]:
@@ -118,7 +107,7 @@ def long_figure(records: list[Record]) -> Figure:
         axis.axhspan(perfect - ASKED[key], perfect + ASKED[key], color="#e6f2e6", lw=0)
         axis.axhline(perfect, color="0.3", lw=0.8)
         for k, record in enumerate(records):
-            whole = [p for p in record["periods"] if p["last_day"] - p["first_day"] >= 15]
+            whole = whole_periods(record)
             days = [0.5 * (p["first_day"] + p["last_day"]) / 365 for p in whole]
             style = "-" if record["requested_days"] <= 365 else "--"
             told = f"{record['architecture']}, {record['recipe']}"
@@ -233,7 +222,7 @@ def _is_open(record: Record, architecture: str) -> bool:
 
 
 def _left(records: dict[str, Record]) -> list[str]:
-    """What left the training range first in each run of the architecture that was taken apart."""
+    """What left the training range first, of every run in which anything did."""
     rows = []
     for record in records.values():
         if record["climate"] == "control" and record["left_training"]:
@@ -264,9 +253,9 @@ def _long(records: dict[str, Record]) -> list[str]:
                 record["architecture"],
                 f"{record['recipe']}: {record['text']}" if record["text"] not in _plain(record) else record["recipe"],
                 str(record["days"]) if record["finite"] else f"**{record['days']}**",
-                _most(record["periods"], MERITS[0][0], 0.0, 2),
-                _most(record["periods"], MERITS[1][0], 1.0, 3),
-                _most(record["periods"], MERITS[2][0], 1.0, 3),
+                _most(record, MERITS[0][0], 0.0, 2),
+                _most(record, MERITS[1][0], 1.0, 3),
+                _most(record, MERITS[2][0], 1.0, 3),
                 where,
                 fixed(ratio.get("temperature"), 2),
                 fixed(ratio.get("precipitation"), 2),
@@ -291,9 +280,9 @@ def _plain(record: Record) -> tuple[str, str]:
     return DESIGN, f"{record['architecture']}, {record['recipe']}"
 
 
-def _most(periods: Sequence[Record], key: str, perfect: float, digits: int) -> str:
+def _most(record: Record, key: str, perfect: float, digits: int) -> str:
     """The 30-day mean that departs most."""
-    whole = [p[key] for p in periods if p["last_day"] - p["first_day"] >= 15]
+    whole = [p[key] for p in whole_periods(record)]
     return fixed(max(whole, key=lambda v: abs(v - perfect)), digits, signed=perfect == 0.0) if whole else NOTHING
 
 

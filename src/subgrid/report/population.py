@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from subgrid.base.files import make_folder, write_file, write_text
+from subgrid.report.document import write_document
 from subgrid.report.ensemble import draw_survival
 from subgrid.report.style import styled
 from subgrid.report.words import table
@@ -66,20 +64,9 @@ def _left(record: dict[str, Any], day: int) -> str:
 
 def population_page(cases: list[dict[str, Any]], docs: Path) -> Path:
     """Write ``population.md`` and its figures; returns the page."""
-    images = make_folder(docs / "images")
     figures = {"survival": survival_figure(cases), "foretold": foretold_figure(cases)}
-    for name, figure in figures.items():
-        write_file(images / f"population_{name}.png", partial(_save, figure))
-    text = (resources.files("subgrid.report") / "templates" / "population.md").read_text()
-    for name, lines in {"LIVES": _lives(cases), "FORETOLD": _foretold(cases), "NEEDED": _needed(cases)}.items():
-        text = text.replace("{{" + name + "}}", "\n".join(lines))
-    page = docs / "population.md"
-    write_text(page, text)
-    return page
-
-
-def _save(figure: Figure, file: Any) -> None:
-    figure.savefig(file, format="png", dpi=110)
+    filled = {"LIVES": _lives(cases), "FORETOLD": _foretold(cases), "NEEDED": _needed(cases)}
+    return write_document(docs, "population", filled, figures)
 
 
 def _lives(cases: list[dict[str, Any]]) -> list[str]:

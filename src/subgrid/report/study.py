@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from subgrid.base.files import make_folder, write_file, write_text
 from subgrid.hosts.climate import open_climate
+from subgrid.report.document import write_document
 
 #: Figure of merit: key in the metrics, axis label, value of a perfect run, required band over days 60-90.
 MERITS = (
@@ -31,6 +31,11 @@ SHOWN = {
     "raw-tight-condense": ("#D55E00", "-"),
     "raw-free": ("#D55E00", "--"),
 }
+
+
+def whole_periods(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The 30-day means of a run, without a last one of less than half that length."""
+    return [p for p in row["periods"] if p["last_day"] - p["first_day"] >= 15]
 
 
 def late(row: dict[str, Any]) -> dict[str, float] | None:
@@ -110,7 +115,7 @@ def year_figure(row: dict[str, Any]) -> Figure:
     """The year run in 30-day means, with the bands that are required."""
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes = figure.subplots(1, 3)
-    periods = [p for p in row["periods"] if p["last_day"] - p["first_day"] >= 15]
+    periods = whole_periods(row)
     days = [0.5 * (p["first_day"] + p["last_day"]) for p in periods]
     for axis, (key, label, perfect, _) in zip(axes, MERITS, strict=True):
         band = YEAR_BANDS[key]
@@ -171,7 +176,7 @@ def _departures(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _year_line(row: dict[str, Any]) -> str:
-    periods = [p for p in row["periods"] if p["last_day"] - p["first_day"] >= 15]
+    periods = whole_periods(row)
     temperature = max((p[MERITS[0][0]] for p in periods), key=abs)
     humidity = max((p[MERITS[1][0]] - 1 for p in periods), key=abs)
     rain = [p[MERITS[2][0]] - 1 for p in periods]
@@ -219,30 +224,22 @@ def stability_page(results: dict[str, Any], folders: dict[str, Path], docs: Path
         docs: where to write.
     """
     rows = results["rows"]
-    images = make_folder(docs / "images")
     figures = {
-        "stability_ablation.png": ablation_figure(rows),
-        "stability_series.png": series_figure(folders, rows),
-        "stability_year.png": year_figure(rows[0]),
+        "ablation": ablation_figure(rows),
+        "series": series_figure(folders, rows),
+        "year": year_figure(rows[0]),
     }
-    for name, figure in figures.items():
-        write_file(images / name, lambda beside, f=figure: f.savefig(beside, dpi=110, format="png"))  # type: ignore[misc]
-    text = (Path(__file__).parent / "templates" / "stability.md").read_text(encoding="utf-8")
     filled = {
         "START": results["start"],
-        "TABLE": "\n".join(_table(rows)),
-        "DEPARTURES": "\n".join(_departures(rows)),
+        "TABLE": _table(rows),
+        "DEPARTURES": _departures(rows),
         "YEAR": _year_line(rows[0]),
-        "LONG": "\n".join(
+        "LONG": [
             f"- *{row['text']}*: {_year_line(row)} {_zonal_line(folders[row['name']])}"
             for row in rows
             if row["days"] > 180
-        ),
+        ],
+        "CONTROL": _control_residuals(rows[0]),
+        "ROLLOUT": _rollout_line(results.get("rollout")),
     }
-    filled["CONTROL"] = _control_residuals(rows[0])
-    filled["ROLLOUT"] = _rollout_line(results.get("rollout"))
-    for key, value in filled.items():
-        text = text.replace("{{" + key + "}}", value)
-    page = docs / "stability.md"
-    write_text(page, text)
-    return page
+    return write_document(docs, "stability", filled, figures)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,16 +134,23 @@ def power(
     designs = [(np.asarray(t, np.float64), np.asarray(e, bool)) for t, e in (one, other)]
     for time, over in designs:
         _censored(time, over)
-    rng, told = np.random.default_rng(seed), 0
-    for _ in range(TRIALS):
-        drawn = []
-        for time, over in designs:
-            rows = rng.integers(0, len(time), members)
-            drawn.append(_censored(time[rows], over[rows]))
-        if any(part.num_censored() < members for part in drawn):  # else nothing ended, and nothing is told
-            with np.errstate(all="ignore"):
-                told += bool(stats.logrank(*drawn).pvalue < alpha)
-    return told / TRIALS
+
+    def apart(rows: list[NDArray[np.intp]]) -> bool:
+        drawn = [_censored(time[r], over[r]) for (time, over), r in zip(designs, rows, strict=True)]
+        if all(part.num_censored() == members for part in drawn):
+            return False  # nothing ended, and nothing is told
+        with np.errstate(all="ignore"):
+            return bool(stats.logrank(*drawn).pvalue < alpha)
+
+    return _share_of_trials(apart, [len(time) for time, _ in designs], members, seed)
+
+
+def _share_of_trials(
+    apart: Callable[[list[NDArray[np.intp]]], bool], sizes: Sequence[int], members: int, seed: int
+) -> float:
+    """How often ``apart`` holds for so many rows of each design, drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    return sum(apart([rng.integers(0, size, members) for size in sizes]) for _ in range(TRIALS)) / TRIALS
 
 
 def power_of_errors(one: ArrayLike, other: ArrayLike, members: int, seed: int = 0, alpha: float = 0.05) -> float:
@@ -167,11 +174,12 @@ def power_of_errors(one: ArrayLike, other: ArrayLike, members: int, seed: int = 
     designs = [np.nan_to_num(np.asarray(errors, np.float64).ravel(), nan=np.inf) for errors in (one, other)]
     if members < 1 or not all(errors.size for errors in designs):
         raise SubgridError("power: at least one member of each design is needed")
-    rng, told = np.random.default_rng(seed), 0
-    for _ in range(TRIALS):
-        drawn = [errors[rng.integers(0, errors.size, members)] for errors in designs]
-        told += bool(stats.mannwhitneyu(*drawn).pvalue < alpha)
-    return told / TRIALS
+
+    def apart(rows: list[NDArray[np.intp]]) -> bool:
+        drawn = [errors[r] for errors, r in zip(designs, rows, strict=True)]
+        return bool(stats.mannwhitneyu(*drawn).pvalue < alpha)
+
+    return _share_of_trials(apart, [errors.size for errors in designs], members, seed)
 
 
 def members_needed(chance: Callable[[int], float], wanted: float = 0.8, most: int = 200) -> int | None:

@@ -6,7 +6,6 @@ energy and water closed by projection. Each coupled run leaves a small file of s
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,17 +25,15 @@ from subgrid.scores.climate import area_mean
 from subgrid.training.fit import TrainConfig
 from subgrid.workflows.coupled import Coupled, run_coupled, scores
 from subgrid.workflows.matrix import ARCHITECTURES, SEEDS
-from subgrid.workflows.matrix_online import CLOSED, START, YEAR, best_of_each, control_ensemble
+from subgrid.workflows.matrix_online import CLOSED, QUARTER, START, YEAR, best_of_each, control_ensemble
 from subgrid.workflows.stores import FINER_STORE, TERMS_STORE, finer_store, store_with_terms, warmer_store
 from subgrid.workflows.sweep import Cell
 
-logger = logging.getLogger("subgrid")
 FOLDER = "results_design"
 #: What a network of about eight minutes on one thread takes.
 SETTINGS = {"epochs": 4, "batch_size": 2048}
-QUARTER = 90
 OPEN = dict.fromkeys(CLOSED, "none")
-#: The architecture that parts of the design are left out of: the one that drifts most without them.
+#: The architecture that parts of the design are left out of.
 ABLATED = "unet"
 #: One that a year takes minutes of, for what goes wrong slowly.
 FASTEST = "mlp"
@@ -145,7 +142,7 @@ def process_trials(store: Path) -> list[Trial]:
 
 
 def long_trials(store: Path, ranked: Sequence[str]) -> list[Trial]:
-    """The best recipe of each architecture for a year, the best of all for five.
+    """The best recipe of each architecture for a year.
 
     Args:
         store: of the networks.

@@ -7,7 +7,6 @@ on where another one stopped. What comes out best goes on for years in :mod:`sub
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from subgrid.workflows.matrix import ARCHITECTURES, RECIPES, SEEDS, plan
 from subgrid.workflows.results_online_page import write_page
 from subgrid.workflows.sweep import Cell
 
-logger = logging.getLogger("subgrid")
 START = "2002-01-01"
 #: Days of the stages, and of the controls.
 MONTH, QUARTER, YEAR = 30, 90, 365

@@ -10,16 +10,19 @@ from typing import Any
 from subgrid.base.errors import SubgridError
 from subgrid.base.files import write_text
 from subgrid.base.formats import ONLINE, read_record
+from subgrid.report.design import ASKED as MOST
+from subgrid.report.study import MERITS
 from subgrid.report.words import table
 from subgrid.scores.survival import rank_correlation
 
 Record = dict[str, Any]
 NONE = "–"
-#: What stability asks of days 60 to 90: key, title, perfect value, most departure.
-ASKED = (
-    ("mid_troposphere_temperature_difference_K", "T mid-troposphere (K)", 0.0, 1.0),
-    ("lowest_level_humidity_ratio", "humidity, lowest level", 1.0, 0.05),
-    ("precipitation_ratio", "precipitation", 1.0, 0.10),
+#: What the design study asks, here of the last third of a run: key, title, perfect value, most departure.
+ASKED = tuple(
+    (key, title, perfect, MOST[key])
+    for (key, _, perfect, _), title in zip(
+        MERITS, ("T mid-troposphere (K)", "humidity, lowest level", "precipitation"), strict=True
+    )
 )
 #: Fewer runs say nothing of a correlation.
 LEAST_RUNS = 10

@@ -52,6 +52,5 @@ def store_with_terms(held: ColumnStore, out: Path) -> Path:
     """Columns of the host of ``held`` that also hold the tendencies of each process (made once; another program, thus
     another weather)."""
     made = out / TERMS_STORE
-    if not made.exists():
-        host_of(held).generate(made, GenerateConfig(**{**held.spec.provenance["generate"], "terms": True}))
+    host_of(held).generate(made, GenerateConfig(**{**held.spec.provenance["generate"], "terms": True}))
     return made
