@@ -169,6 +169,7 @@ def test_control_is_run_where_the_store_does_not_reach(demo: Path, tmp_path: Pat
     assert run.comparison.sizes["time"] == run.metrics["days"]
 
 
+@pytest.mark.slow
 def test_expanded_inputs_train_and_couple(demo: Path, tmp_path: Path):
     """The host's memory (previous and dynamics tendencies) reaches the emulator inside the coupled run."""
     settings = {"epochs": 2, "batch_size": 1024}

@@ -18,6 +18,7 @@ from subgrid.base.errors import SubgridError, UsageError
 from subgrid.base.files import only_writer
 from subgrid.cli.verbs import sweep_settings
 from subgrid.workflows import sweep as sweep_module
+from subgrid.workflows.jobs import run_job
 from subgrid.workflows.sweep import run_sweep, status_lines, sweep_status
 
 SMALL = ["recipe.epochs=1", "recipe.batch_size=256", "precision=32-true", "buffer_blocks=4"]
@@ -134,6 +135,28 @@ def test_status_of_no_sweep_and_of_cells_under_way(swept, tmp_path):
         assert sweep_status(out)["cells"]["mlp-standard-s2"]["state"] == "running"
 
 
+class _Told:
+    """A job that keeps where compiled programs go."""
+
+    name, processes, rank = "told", 1, 0
+
+    def work(self, folder):
+        self.compiled = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+
+
+@pytest.mark.parametrize(
+    ("watched", "chosen", "expected"),
+    [(os.getpid(), None, "jobs/compiled"), (os.getpid(), "mine", "mine"), (0, None, None)],
+)
+def test_jobs_of_one_machine_share_what_is_compiled(tmp_path, monkeypatch, watched, chosen, expected):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", chosen)
+    job = _Told()
+    assert run_job(job, tmp_path, 0, watched)["error"] is None
+    assert job.compiled == (str(tmp_path / expected) if expected == "jobs/compiled" else expected)
+
+
 def command(words, *more):
     return [sys.executable, "-m", "subgrid.cli.app", "sweep", *words("architecture=mlp", *more)]
 
@@ -142,6 +165,7 @@ def environment(**more):
     return {**os.environ, "OMP_NUM_THREADS": "1", **more}
 
 
+@pytest.mark.kill
 def test_two_processes_a_kill_and_going_on(words, tmp_path):
     begun = command(words, "seed=1,2", "workers=2", "recipe.epochs=3")
     out = tmp_path / "sweep"

@@ -106,7 +106,7 @@ def run_job(job: Job, out: Path, threads: int, watched: int) -> dict[str, Any]:
         job: what to do.
         out: folder of all jobs.
         threads: of torch; 0: as torch chooses.
-        watched: process without which this one ends; 0: none.
+        watched: process of this machine without which this one ends; 0: none.
 
     Returns:
         ``error`` (None: it is finished), ``again`` (whether another try can help), ``seconds``; of several processes
@@ -114,6 +114,8 @@ def run_job(job: Job, out: Path, threads: int, watched: int) -> dict[str, Any]:
     """
     if watched:
         threading.Thread(target=_end_without, args=(watched,), daemon=True).start()
+        # programs compiled by jax are shared by the jobs of this machine; on another one they might not run
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(out / JOBS / "compiled"))
     if threads:
         torch.set_num_threads(threads)
     folder, started = out / job.name, time.monotonic()
