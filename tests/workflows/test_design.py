@@ -133,6 +133,7 @@ def _record(**changes):
         "recipe": "standard",
         "seed": 7,
         "text": DESIGN,
+        "constraints": {},
         "climate": "control",
         "days": 90,
         "requested_days": 90,
@@ -157,7 +158,14 @@ def test_the_page_says_what_the_files_say(tmp_path):
         "unet-design": _record(),
         "unet-open": _record(text=UNCLOSED, periods=wet, energy_residual_W_m2={"emulator": -44.0, "control": -4.0}),
         "pao-open": _record(text=UNCLOSED, architecture="pao", days=40, finite=False, periods=wet[:1], ratio=None),
-        "unet-shadow": _record(text="in shadow mode", shadow=shadow, shadow_budgets_W_m2={"energy_residual": -1.5}),
+        "unet-shadow": _record(
+            text="in shadow mode",
+            constraints={"energy": "none", "water": "none"},
+            shadow=shadow,
+            shadow_budgets_W_m2={"energy_residual": -1.5},
+        ),
+        "mlp-expanded": _record(architecture="mlp", recipe="expanded", text="inputs of earlier steps", periods=wet),
+        "mlp-expanded-shadow": _record(recipe="expanded", text="memory in shadow", shadow=shadow, left_training=[]),
         "unet-design-warmer": _record(climate="warmer", text="the design, +4 K seas"),
         "mlp-radiation": _record(climate="terms", architecture="mlp", text="radiation"),
         "unet-standard-year": _record(requested_days=365, days=365),
@@ -171,6 +179,8 @@ def test_the_page_says_what_the_files_say(tmp_path):
     assert "| **40** |" in text and "| temperature tendency | 0.700 |" in text
     assert "−1.5 W/m² of energy in shadow mode, −40.0 W/m² in the mean of the coupled run" in text
     assert "| mlp | radiation |" in text
+    assert "| inputs of earlier steps | 90 | 0.870 | +0.40 | 1.010 | 1.400 | no | u wind, level 2" in text
+    assert "| memory in shadow | 90 | 0.870 | – | – | – | – | nothing |" in text
     assert "u wind, level 2 (day 5, 0.12)" in text
     assert "−1.40 K at σ 0.20, 80° N" in text
     assert "goes through 20.0 K from month to month, the control's through 21.0 K" in text

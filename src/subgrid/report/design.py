@@ -20,6 +20,9 @@ Record = dict[str, Any]
 DESIGN = "the design"
 #: And one of it with nothing but the closure left out.
 UNCLOSED = "budgets not closed"
+#: The recipe with inputs of earlier steps.
+MEMORY = "expanded"
+RANGE = "the training range (day, largest distance in spreads)"
 #: What is asked of a design over days 60 to 90.
 ASKED = dict(zip((key for key, *_ in MERITS), (1.0, 0.05, 0.10), strict=True))
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#332288")
@@ -49,6 +52,7 @@ def design_page(folder: Path, docs: Path) -> Path:
         "VERDICT": _verdict(records),
         "CONTROL": _control(ninety),
         "SHADOW": _shadow(records),
+        "MEMORY": _memory(records),
         "LEFT": _left(records),
         "WARMER": _rows(_chosen(records, "warmer", lambda r: True).values()),
         "PROCESSES": _rows(_chosen(records, "terms", lambda r: True).values()),
@@ -193,8 +197,8 @@ def _control(records: dict[str, Record]) -> str:
 
 
 def _shadow(records: dict[str, Record]) -> list[str]:
-    """Skill along the host's own trajectory, beside where the coupled run went."""
-    found = [r for r in records.values() if "shadow" in r]
+    """Skill along the host's own trajectory without closure, beside where the coupled run went."""
+    found = [r for r in records.values() if "shadow" in r and r["constraints"]]
     if not found:
         return ["Not run yet."]
     shown = ("temperature_tendency", "specific_humidity_tendency", "convective_precipitation", "outgoing_longwave")
@@ -221,17 +225,41 @@ def _is_open(record: Record, architecture: str) -> bool:
     return (record["architecture"], record["text"], record["climate"]) == (architecture, UNCLOSED, "control")
 
 
-def _left(records: dict[str, Record]) -> list[str]:
-    """What left the training range first, of every run in which anything did."""
+def _memory(records: dict[str, Record]) -> list[str]:
+    """Runs with inputs of earlier steps: where they went, and what left the training range first."""
     rows = []
     for record in records.values():
-        if record["climate"] == "control" and record["left_training"]:
-            told = "; ".join(_departure(one) for one in record["left_training"][:3])
-            rows.append([record["architecture"], record["text"], str(record["requested_days"]), told])
+        if record["recipe"] != MEMORY or record["requested_days"] > 90:
+            continue
+        shadow, found = "shadow" in record, late(record) or {}
+        figures = [
+            NOTHING if shadow else fixed(found.get(key), 2 if perfect == 0.0 else 3, signed=perfect == 0.0)
+            for key, _, perfect, _ in MERITS
+        ]
+        verdict = NOTHING if shadow else "yes" if kept(record) else "no"
+        rows.append([record["text"], str(record["days"]), fixed(record["r2"]), *figures, verdict, _departures(record)])
     if not rows:
-        return ["Nothing left it in any run."]
-    heads = ["architecture", "run", "days", "first to leave the training range (day, largest distance in spreads)"]
+        return ["Not run yet."]
+    return table(
+        ["run", "days", "mean R²", "T (K)", "humidity", "precipitation", "within", f"first to leave {RANGE}"], rows
+    )
+
+
+def _left(records: dict[str, Record]) -> list[str]:
+    """What left the training range first, of every other run in which anything did."""
+    rows = [
+        [record["architecture"], record["text"], str(record["requested_days"]), _departures(record)]
+        for record in records.values()
+        if record["climate"] == "control" and record["recipe"] != MEMORY and record["left_training"]
+    ]
+    if not rows:
+        return ["Nothing left it in any other run."]
+    heads = ["architecture", "run", "days", f"first to leave {RANGE}"]
     return [*table(heads, rows), "", "In all other runs nothing left it."]
+
+
+def _departures(record: Record) -> str:
+    return "; ".join(_departure(one) for one in record["left_training"][:3]) or "nothing"
 
 
 def _departure(one: Record) -> str:

@@ -35,8 +35,10 @@ SETTINGS = {"epochs": 4, "batch_size": 2048}
 OPEN = dict.fromkeys(CLOSED, "none")
 #: The architecture that parts of the design are left out of.
 ABLATED = "unet"
-#: One that a year takes minutes of, for what goes wrong slowly.
+#: One that a year takes minutes of, for what goes wrong slowly, and for inputs of earlier steps.
 FASTEST = "mlp"
+#: Noise on normalised inputs in training, in spreads, that makes these harmless.
+INPUT_NOISE = 0.3
 #: Stores: the given one, above seas 4 K warmer, at T31, and with the tendencies of each process.
 CONTROL, WARMER, FINER, TERMS = "control", "warmer", "T31", "terms"
 #: First days of the runs on other stores: empty: the first test month.
@@ -78,14 +80,15 @@ def network(store: Path | str, architecture: str, recipe: str = "standard", name
         store: of its columns.
         architecture, recipe: of it.
         name: of its folder.
-        changes: to its training; those of its emulator are in ``emulator``, a dictionary.
+        changes: to its training; those of its emulator and recipe are in ``emulator`` and ``recipe_settings``,
+            dictionaries.
     """
     emulator = {**CLOSED, **changes.pop("emulator", {})}
     train = TrainConfig(
         data=str(store),
         architecture=architecture,
         recipe=recipe,
-        recipe_settings=dict(SETTINGS),
+        recipe_settings={**SETTINGS, **changes.pop("recipe_settings", {})},
         seed=SEEDS[0],
         **changes,
     )
@@ -111,6 +114,12 @@ def first_trials(store: Path) -> list[Trial]:
     found.append(Trial(f"{ABLATED}-raw", "specific humidity as input", raw))
     found.append(Trial(f"{ABLATED}-raw-open", "specific humidity, budgets not closed", raw, constraints=OPEN))
     found.append(Trial(f"{ABLATED}-shadow", "in shadow mode", one, days=30, constraints=OPEN, shadow=True))
+    expanded, noise = f"{FASTEST}-expanded", {"input_noise": INPUT_NOISE}
+    memory = network(store, FASTEST, "expanded")
+    noisy = network(store, FASTEST, "expanded", name=f"{expanded}-noise", recipe_settings=noise)
+    found.append(Trial(expanded, "inputs of earlier steps", memory))
+    found.append(Trial(f"{expanded}-shadow", "inputs of earlier steps, in shadow mode", memory, days=30, shadow=True))
+    found.append(Trial(f"{expanded}-noise", "inputs of earlier steps, noise in training", noisy))
     thin = network(store, FASTEST, name=f"{FASTEST}-climate", perturbed=False)
     found.append(Trial(f"{FASTEST}-year", DESIGN, network(store, FASTEST), YEAR))
     found.append(Trial(f"{FASTEST}-climate-year", "no perturbed columns", thin, YEAR))
