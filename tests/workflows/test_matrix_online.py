@@ -11,12 +11,12 @@ from subgrid.base.errors import SubgridError
 from subgrid.hosts.base import host
 from subgrid.hosts.sampling import GenerateConfig
 from subgrid.report.leaderboard import entries
+from subgrid.report.results_online import results_online_page, within
 from subgrid.training import TrainConfig
 from subgrid.workflows import coupled as coupled_module
 from subgrid.workflows import matrix_online as module
 from subgrid.workflows.jobs import Launch
 from subgrid.workflows.matrix_online import best_of_each, matrix_online, merit
-from subgrid.workflows.results_online_page import within, write_page
 from subgrid.workflows.sweep import Cell, SweepConfig
 
 SAMPLING = GenerateConfig(
@@ -122,4 +122,4 @@ def test_what_blew_up_is_neither_within_nor_best():
 
 def test_no_scores_are_refused(tmp_path):
     with pytest.raises(SubgridError, match="make matrix-online"):
-        write_page(tmp_path, tmp_path / "page.md")
+        results_online_page(tmp_path, tmp_path)

@@ -20,9 +20,9 @@ from subgrid.coupling.compare import window
 from subgrid.coupling.ensemble import means, noise_floor
 from subgrid.coupling.run import OWN, CoupleConfig
 from subgrid.hosts.climate import open_climate
+from subgrid.report.results_online import results_online_page
 from subgrid.workflows.coupled import Coupled, run_coupled, scores
 from subgrid.workflows.matrix import ARCHITECTURES, RECIPES, SEEDS, plan
-from subgrid.workflows.results_online_page import write_page
 from subgrid.workflows.sweep import Cell
 
 START = "2002-01-01"
@@ -31,7 +31,7 @@ MONTH, QUARTER, YEAR = 30, 90, 365
 CONTROLS, NOISE = 5, 0.01
 #: What keeps every architecture near the control (docs/design.md): the column's budgets of energy and water closed.
 CLOSED = {"energy": "projection", "water": "projection"}
-FOLDER, PAGE, FLOOR = "results_online", "results_online.md", "floor.json"
+FOLDER, FLOOR = "results_online", "floor.json"
 
 
 def matrix_online(store: Path, out: Path, docs: Path | None = None) -> Path:
@@ -58,10 +58,10 @@ def matrix_online(store: Path, out: Path, docs: Path | None = None) -> Path:
                 for days, file in _files(job, folder).items():
                     offline = docs / "results" / f"{job.network}.json"
                     write_record(file, ONLINE, scores(job, coupled / job.name, held, controls, days, offline))
-                write_page(folder, docs / PAGE)
+                results_online_page(folder, docs)
 
             run_coupled(missing, out, coupled, "online", keep)
-    return write_page(folder, docs / PAGE)
+    return results_online_page(folder, docs)
 
 
 def _job(cell: Cell, days: int, store: Path, out: Path) -> Coupled:
