@@ -17,7 +17,7 @@ import xarray as xr
 from subgrid.base.files import make_folder, only_writer, read_json
 from subgrid.base.formats import ONLINE, read_record, write_record
 from subgrid.columns.grid import ColumnGrid
-from subgrid.columns.store import open_store
+from subgrid.columns.store import ColumnStore, open_store
 from subgrid.coupling.compare import REGIONS, SERIES
 from subgrid.coupling.run import CoupleConfig, CoupledRun
 from subgrid.report.design import DESIGN, UNCLOSED, design_page
@@ -32,6 +32,8 @@ from subgrid.workflows.sweep import Cell
 FOLDER = "results_design"
 #: What a network of about eight minutes on one thread takes.
 SETTINGS = {"epochs": 4, "batch_size": 2048}
+#: How many times the training, to see what more of it does.
+LONGER = 4
 OPEN = dict.fromkeys(CLOSED, "none")
 #: The architecture that parts of the design are left out of.
 ABLATED = "unet"
@@ -121,7 +123,9 @@ def first_trials(store: Path) -> list[Trial]:
     found.append(Trial(f"{expanded}-shadow", "inputs of earlier steps, in shadow mode", memory, days=30, shadow=True))
     found.append(Trial(f"{expanded}-noise", "inputs of earlier steps, noise in training", noisy))
     thin = network(store, FASTEST, name=f"{FASTEST}-climate", perturbed=False)
+    longer = network(store, FASTEST, name=f"{FASTEST}-longer", recipe_settings={"epochs": LONGER * SETTINGS["epochs"]})
     found.append(Trial(f"{FASTEST}-year", DESIGN, network(store, FASTEST), YEAR))
+    found.append(Trial(f"{FASTEST}-longer-year", "four times the training", longer, YEAR))
     found.append(Trial(f"{FASTEST}-climate-year", "no perturbed columns", thin, YEAR))
     found.append(Trial(f"{FASTEST}-climate-shadow", "no perturbed columns, in shadow mode", thin, 180, shadow=True))
     return found
@@ -180,15 +184,17 @@ def design(store: Path, out: Path, docs: Path | None = None) -> Path:
     docs = docs or out
     folder, held = make_folder(docs / FOLDER), open_store(store)
     with only_writer(out / "study"):
-        runner = _Runner(store, out, docs, folder)
+        makers = {
+            WARMER: lambda: warmer_store(held, out),
+            TERMS: lambda: store_with_terms(held, out),
+            FINER: lambda: finer_store(held, out, FINER_DAYS),
+        }
+        runner = _Runner(held, makers, out, docs, folder)
         trials = first_trials(store)
-        runner.run(trials)
-        runner.run(warm_trials(trials), lambda: warmer_store(held, out))
-        runner.run(process_trials(out / TERMS_STORE), lambda: store_with_terms(held, out))
+        runner.run([*trials, *warm_trials(trials), *process_trials(out / TERMS_STORE)])
         years = long_trials(store, best_of_each(docs / "results_online"))
         runner.run(years)
-        runner.run(five_years(folder, years))
-        runner.run(finer_trials(out / FINER_STORE, folder, years), lambda: finer_store(held, out, FINER_DAYS))
+        runner.run([*five_years(folder, years), *finer_trials(out / FINER_STORE, folder, years)])
     return design_page(folder, docs)
 
 
@@ -238,19 +244,22 @@ def seasons(run: CoupledRun, grid: ColumnGrid) -> dict[str, Any]:
 class _Runner:
     """Runs trials that have no file of scores yet, and keeps their scores."""
 
-    def __init__(self, store: Path, out: Path, docs: Path, folder: Path) -> None:
-        self.out, self.docs, self.folder = out, docs, folder
-        self.stores = {CONTROL: open_store(store)}
+    def __init__(
+        self, held: ColumnStore, makers: dict[str, Callable[[], Path]], out: Path, docs: Path, folder: Path
+    ) -> None:
+        self.makers, self.out, self.docs, self.folder = makers, out, docs, folder
+        self.stores = {CONTROL: held}
         self.controls: list[xr.Dataset] = []
 
-    def run(self, trials: Sequence[Trial], make: Callable[[], Path] | None = None) -> None:
-        """Those of one climate, whose store ``make`` makes if it is needed."""
+    def run(self, trials: Sequence[Trial]) -> None:
+        """Those that are missing, side by side; the stores that they need are made first."""
         missing = {t.name: t for t in trials if not (self.folder / f"{t.name}.json").exists()}
         if not missing:
             return
-        if make is not None:
-            self.stores[trials[0].climate] = open_store(make())
-        elif not self.controls:
+        climates = {t.climate for t in missing.values()}
+        for climate in sorted(climates - set(self.stores)):
+            self.stores[climate] = open_store(self.makers[climate]())
+        if CONTROL in climates and not self.controls:
             held = self.stores[CONTROL]
             self.controls = control_ensemble(Path(str(held.path)), self.out / "coupled", self.folder, held)
 
