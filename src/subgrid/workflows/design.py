@@ -190,11 +190,11 @@ def design(store: Path, out: Path, docs: Path | None = None) -> Path:
             FINER: lambda: finer_store(held, out, FINER_DAYS),
         }
         runner = _Runner(held, makers, out, docs, folder)
-        trials = first_trials(store)
-        runner.run([*trials, *warm_trials(trials), *process_trials(out / TERMS_STORE)])
         years = long_trials(store, best_of_each(docs / "results_online"))
         runner.run(years)
-        runner.run([*five_years(folder, years), *finer_trials(out / FINER_STORE, folder, years)])
+        longest = [*five_years(folder, years), *finer_trials(out / FINER_STORE, folder, years)]
+        trials = first_trials(store)
+        runner.run([*longest, *trials, *warm_trials(trials), *process_trials(out / TERMS_STORE)])
     return design_page(folder, docs)
 
 
