@@ -43,7 +43,7 @@ docs: $(READY)
 
 # Every stage killed at random moments and begun again, a dozen times each.
 test-kill: $(READY)
-	$(BIN)/python -m pytest -m kill tests/survival tests/training tests/workflows/test_sweep.py
+	$(BIN)/python -m pytest -m kill tests/survival tests/training tests/workflows
 
 # Every architecture under every recipe at 8 and 60 levels (a cover of all pairs is in `make test`), and inside the climate
 # model at T21 and T31. Ten minutes.

@@ -1,7 +1,7 @@
 """Killed for good at any moment and begun again, every stage ends with the bits of an unbroken run.
 
 Equal means arrays, weights, optimiser state and scores; clocks, logs and versions are excepted.
-`test_full_disk.py` kills generation and coupling once each, in every `make test`.
+`test_interrupted.py` kills generation, training and coupling once each, on a disk that is then full.
 """
 
 from __future__ import annotations

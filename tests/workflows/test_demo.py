@@ -85,6 +85,7 @@ def test_printed_commands_say_the_same_job(demo: Path):
     assert "spin_up_days=2" in words[0] and "recipe.epochs=10" in words[1]
 
 
+@pytest.mark.slow
 def test_callback_and_conversion_give_the_same_first_day(demo: Path, tmp_path: Path):
     means = {}
     for bridge in ("callback", "jax"):
@@ -111,7 +112,8 @@ def remembering(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("what", ["plain", pytest.param("memory, ramp and safeguards", marks=pytest.mark.slow)])
+@pytest.mark.kill
+@pytest.mark.parametrize("what", ["plain", "memory, ramp and safeguards"])
 def test_coupled_run_goes_on_after_a_kill(
     what: str, demo: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
