@@ -228,7 +228,7 @@ def _is_open(record: Record, architecture: str) -> bool:
 def _memory(records: dict[str, Record]) -> list[str]:
     """Runs with inputs of earlier steps: where they went, and what left the training range first."""
     rows = []
-    for record in records.values():
+    for record in sorted(records.values(), key=lambda one: str(one["text"])):
         if record["recipe"] != MEMORY or record["requested_days"] > 90:
             continue
         shadow, found = "shadow" in record, late(record) or {}
@@ -272,7 +272,7 @@ def _long(records: dict[str, Record]) -> list[str]:
     for record in records.values():
         ratio, worst = record.get("ratio") or {}, record.get("worst_zonal_temperature") or {}
         where = (
-            f"{fixed(worst['difference_K'], 2, signed=True)} K at σ {worst['sigma']:.2f}, {worst['latitude']:.0f}° N"
+            f"{fixed(worst['difference_K'], 2, signed=True)} K at σ {worst['sigma']:.2f}, {_latitude(worst['latitude'])}"
             if worst
             else NOTHING
         )
@@ -301,6 +301,10 @@ def _long(records: dict[str, Record]) -> list[str]:
         "zonal-mean T, worst below 100 hPa",
     ]
     return table([*heads, "T / floor", "rain / floor"], rows)
+
+
+def _latitude(degrees: float) -> str:
+    return f"{abs(degrees):.0f}° {'N' if degrees >= 0 else 'S'}"
 
 
 def _plain(record: Record) -> tuple[str, str]:
