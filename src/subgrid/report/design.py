@@ -271,11 +271,10 @@ def _long(records: dict[str, Record]) -> list[str]:
     rows = []
     for record in records.values():
         ratio, worst = record.get("ratio") or {}, record.get("worst_zonal_temperature") or {}
-        where = (
-            f"{fixed(worst['difference_K'], 2, signed=True)} K at σ {worst['sigma']:.2f}, {_latitude(worst['latitude'])}"
-            if worst
-            else NOTHING
-        )
+        where = NOTHING
+        if worst:
+            most = fixed(worst["difference_K"], 2, signed=True)
+            where = f"{most} K at σ {worst['sigma']:.2f}, {_latitude(worst['latitude'])}"
         rows.append(
             [
                 record["architecture"],
