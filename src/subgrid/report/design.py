@@ -148,10 +148,6 @@ def _rows(records: Any) -> list[str]:
     """A table of runs over days 60 to 90."""
     rows = []
     for record in records:
-        found = late(record) or {}
-        figures = [
-            fixed(found.get(key), 2 if perfect == 0.0 else 3, signed=perfect == 0.0) for key, _, perfect, _ in MERITS
-        ]
         residuals = [
             fixed((record.get(key) or {}).get("emulator"), 1, signed=True)
             for key in ("energy_residual_W_m2", "water_residual_W_m2")
@@ -163,7 +159,7 @@ def _rows(records: Any) -> list[str]:
                 record["text"],
                 fixed(record.get("r2")),
                 str(record["days"]) if record["finite"] else f"**{record['days']}**",
-                *figures,
+                *_merits(record),
                 *residuals,
                 fixed(ratio.get("temperature"), 1),
                 fixed(ratio.get("precipitation"), 1),
@@ -175,6 +171,12 @@ def _rows(records: Any) -> list[str]:
     heads = ["architecture", "run", "mean R²", "days", "T (K)", "humidity", "precipitation"]
     heads += ["energy created (W/m²)", "water created (W/m²)", "T / floor", "rain / floor", "within"]
     return table(heads, rows)
+
+
+def _merits(record: Record) -> list[str]:
+    """The figures of merit over days 60 to 90."""
+    found = late(record) or {}
+    return [fixed(found.get(key), 2 if perfect == 0.0 else 3, signed=perfect == 0.0) for key, _, perfect, _ in MERITS]
 
 
 def _verdict(records: dict[str, Record]) -> str:
@@ -231,11 +233,8 @@ def _memory(records: dict[str, Record]) -> list[str]:
     for record in sorted(records.values(), key=lambda one: str(one["text"])):
         if record["recipe"] != MEMORY or record["requested_days"] > 90:
             continue
-        shadow, found = "shadow" in record, late(record) or {}
-        figures = [
-            NOTHING if shadow else fixed(found.get(key), 2 if perfect == 0.0 else 3, signed=perfect == 0.0)
-            for key, _, perfect, _ in MERITS
-        ]
+        shadow = "shadow" in record
+        figures = [NOTHING] * len(MERITS) if shadow else _merits(record)
         verdict = NOTHING if shadow else "yes" if kept(record) else "no"
         rows.append([record["text"], str(record["days"]), fixed(record["r2"]), *figures, verdict, _departures(record)])
     if not rows:

@@ -32,7 +32,8 @@ ASKED = tuple(
 #: Fewer runs say nothing of a correlation.
 LEAST_RUNS = 10
 RATIOS = ("temperature", "specific_humidity", "u_wind", "precipitation")
-#: Colours of the figure end at these ratios.
+#: What the figure shows; its colours end at these ratios.
+DRAWN = "temperature"
 NEAR, FAR = 1.0, 100.0
 
 
@@ -70,13 +71,9 @@ def within(record: Record) -> bool:
 
 
 @styled
-def distance_figure(chosen: dict[int, list[Record]], name: str = "temperature") -> Figure:
-    """The distance from the control in noise floors by architecture and recipe, a panel for each length of run.
-
-    Args:
-        chosen: runs by their length, days.
-        name: the ratio that is drawn: the mean over the seeds that lasted.
-    """
+def distance_figure(chosen: dict[int, list[Record]]) -> Figure:
+    """The distance of temperature from the control, in noise floors, by architecture and recipe: means over the seeds
+    that lasted, a panel for each length of run (the key of ``chosen``, days)."""
     every = [r for held in chosen.values() for r in held]
     architectures = sorted({r["architecture"] for r in every})
     recipes = _recipe_names(every)
@@ -88,7 +85,7 @@ def distance_figure(chosen: dict[int, list[Record]], name: str = "temperature") 
         for i, architecture in enumerate(architectures):
             for j, recipe in enumerate(recipes):
                 cell = [r for r in held if (r["architecture"], r["recipe"]) == (architecture, recipe)]
-                found = [r["ratio"][name] for r in cell if r["finite"] and name in (r.get("ratio") or {})]
+                found = [r["ratio"][DRAWN] for r in cell if r["finite"] and DRAWN in (r.get("ratio") or {})]
                 ended = [r["days"] for r in cell if not r["finite"]]
                 lines = []
                 if found:
@@ -103,7 +100,7 @@ def distance_figure(chosen: dict[int, list[Record]], name: str = "temperature") 
         axis.set_yticks(range(len(architectures)), architectures)
         axis.set_title(f"{days} days")
         axis.grid(visible=False)
-    title = f"{name.replace('_', ' ')}: distance / noise floor"
+    title = f"{DRAWN}: distance / noise floor"
     figure.colorbar(ScalarMappable(norm, "viridis_r"), ax=axes, label=title, extend="both")
     return figure
 
