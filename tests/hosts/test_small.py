@@ -11,6 +11,7 @@ from subgrid.columns import variable_set
 from subgrid.coupling import CoupleConfig, couple
 from subgrid.emulator import EmulatorConfig, build_emulator
 from subgrid.emulator.budgets import known_budgets
+from subgrid.hosts import stepping
 from subgrid.hosts.base import Noise, host, host_names
 from subgrid.hosts.climate import open_climate
 from subgrid.hosts.column.model import MoistColumns
@@ -21,6 +22,7 @@ from subgrid.hosts.lorenz96.settings import Lorenz96Config
 from subgrid.hosts.sampling import GenerateConfig
 from subgrid.hosts.small import Answer, Situation
 from subgrid.physics.constants import E3SM as C
+from subgrid.training.statistics import fit_transforms
 
 SAMPLING = GenerateConfig(
     spin_up_days=2, train_days=4, evaluation_days=4, gap_days=0, fraction=0.5, evaluation_fraction=0.5, terms=True
@@ -80,6 +82,34 @@ def test_a_restart_goes_on_bit_for_bit(store, made, restart, tmp_path):
     again, held = open_climate(tmp_path / "again" / "daily"), open_climate(store.path / "control" / "daily")
     first = made.variables.inputs[0].name
     np.testing.assert_array_equal(again[first].values, held[first].sel(time=again["time"]).values)
+
+
+def test_a_cut_run_goes_on_bit_for_bit_with_a_ramp_and_safeguards(made, store, restart, tmp_path, monkeypatch):
+    """The ramp goes on where it stood, across the cut; the limits act, and what they did is the same."""
+    monkeypatch.setattr(stepping, "PIECE_DAYS", 1)
+    settings = EmulatorConfig.from_dict(made.variables.emulator)
+    emulator = build_emulator("mlp", made.variables, made.grid.vertical, made.time_step, settings)
+    fit_transforms(emulator, store["train"])
+    with torch.no_grad():
+        for weights in emulator.parameters():
+            weights.mul_(3.0)  # so wild that its limits act
+    steps = made.config.steps_per_day
+    drive = Drive(spin_up_steps=steps // 2, ramp="linear", ramp_steps=2 * steps, mix=0.8)
+
+    def cut(day, means):
+        if day == 1:
+            raise KeyboardInterrupt
+
+    made.run(emulator, restart, 3, tmp_path / "whole", drive)
+    with pytest.raises(KeyboardInterrupt):
+        made.run(emulator, restart, 3, tmp_path / "cut", drive, on_day=cut)
+    assert (tmp_path / "cut" / "checkpoint.safetensors").exists()
+    made.run(emulator, restart, 3, tmp_path / "cut", drive)
+    whole, again = (open_climate(tmp_path / name / "daily") for name in ("whole", "cut"))
+    assert set(whole) == set(again)
+    assert any(float(whole[counter.name].sum()) > 0 for counter in emulator.counters)
+    for name in whole:
+        np.testing.assert_array_equal(again[name].values, whole[name].values, err_msg=str(name))
 
 
 def test_noise_is_as_large_as_asked_and_depends_on_the_member(made, restart):
@@ -164,7 +194,6 @@ def test_a_restart_of_other_columns_is_refused(name, restart):
 def test_it_couples_and_is_compared(made, store, tmp_path):
     """An untrained emulator is a result, whatever becomes of it."""
     from subgrid.emulator import save_emulator
-    from subgrid.training.statistics import fit_transforms
 
     emulator = build_emulator(
         "mlp", made.variables, made.grid.vertical, made.time_step, EmulatorConfig.from_dict(made.variables.emulator)
