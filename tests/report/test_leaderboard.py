@@ -72,6 +72,14 @@ def test_a_single_file_and_a_folder_of_runs_will_do(places, tmp_path):
     assert [e.name for e in entries([tmp_path])] == ["run"]
 
 
+def test_runs_in_shadow_mode_are_no_results_of_their_emulator(places, tmp_path):
+    shadow = tmp_path / "results_online" / "unet-shadow.json"
+    write_record(shadow, ONLINE, {**record("unet", "standard", 0.9), "shadow": {"temperature_tendency": {"r2": 0.7}}})
+    assert "unet-shadow" not in {entry.name for entry in entries(places)}
+    with pytest.raises(SubgridError, match="whose emulator acts"):
+        entries([shadow])
+
+
 def test_nothing_to_compare_is_refused(tmp_path):
     with pytest.raises(SubgridError, match="no coupled run and no file of online scores"):
         write_leaderboard([tmp_path], tmp_path / "page.html")

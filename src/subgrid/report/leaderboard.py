@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from subgrid.base.errors import SubgridError
 from subgrid.base.files import only_writer, read_json, write_text
@@ -38,12 +39,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: how its numbers are shown, and from where on they are bad."""
+    """A column of the table: how its values are shown, from where on they are bad, and whether they are words."""
 
     key: str
     title: str
     show: Callable[[Any], str] = str
     bad: Callable[[Any], bool] = lambda _: False
+    words: bool = False
 
 
 def _fixed(digits: int, signed: bool = False) -> Callable[[Any], str]:
@@ -51,13 +53,14 @@ def _fixed(digits: int, signed: bool = False) -> Callable[[Any], str]:
 
 
 def _ratio(name: str, title: str) -> Column:
-    return Column(f"ratio.{name}", f"{title} / noise floor", _fixed(2))
+    return Column(f"ratio.{name}", f"{title} / floor", _fixed(2))
 
 
 COLUMNS = (
-    Column("name", "Run"),
-    Column("architecture", "Architecture"),
-    Column("recipe", "Recipe"),
+    Column("name", "Run", words=True),
+    Column("architecture", "Architecture", words=True),
+    Column("recipe", "Recipe", words=True),
+    Column("climate", "Climate", lambda v: NOTHING if v == "control" else str(v), words=True),
     Column("seed", "Seed"),
     Column("days", "Days", str),
     Column("finite", "Finite", lambda v: "yes" if v else "no", lambda v: not v),
@@ -74,6 +77,8 @@ COLUMNS = (
 )
 #: The column that the page is sorted by at first, from the least.
 FIRST = "ratio.temperature"
+#: Days of a run that is drawn hollow.
+SHORT = 30
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#332288", "#56b4e9", "#999933")
 MARKS = "osD^vP*X"
 
@@ -81,12 +86,14 @@ MARKS = "osD^vP*X"
 def entries(places: Sequence[Path]) -> list[Entry]:
     """Runs at ``places``: files of online scores, folders of them, run folders with a coupled run, coupled runs.
 
+    Runs in shadow mode are left out: their climate is the host's own.
+
     Raises:
-        SubgridError: a place holds none of these.
+        SubgridError: a place holds none of these, or nothing but runs in shadow mode.
     """
-    found = [entry for place in places for entry in _entries(place)]
+    found = [entry for place in places for entry in _entries(place) if "shadow" not in entry.values]
     if not found:
-        raise SubgridError("a leaderboard needs at least one coupled run")
+        raise SubgridError("a leaderboard needs at least one coupled run whose emulator acts")
     return found
 
 
@@ -141,18 +148,18 @@ def _value(entry: Entry, key: str) -> Any:
 
 
 def rows(found: Sequence[Entry], target: Path) -> tuple[list[Column], list[list[Record]]]:
-    """Columns of which some run has a value, and the cells of each run."""
-    columns = [c for c in COLUMNS if any(_value(entry, c.key) is not None for entry in found)]
+    """Columns in which some run has something to show, and the cells of each run."""
+    shown = [{c.key: NOTHING if (v := _value(e, c.key)) is None else c.show(v) for c in COLUMNS} for e in found]
+    columns = [c for c in COLUMNS if any(row[c.key] != NOTHING for row in shown)]
     made = []
-    for entry in found:
+    for entry, told in zip(found, shown, strict=True):
         cells = []
         for column in columns:
             value = _value(entry, column.key)
             kind = "off" if value is not None and column.bad(value) else ""
-            told = NOTHING if value is None else column.show(value)
             plain = "" if value is None else str(int(value)) if isinstance(value, bool) else str(value)
-            kind = kind or ("text" if isinstance(value, str) else "")
-            cells.append({"text": told, "value": plain, "kind": kind, "link": ""})
+            kind = kind or ("text" if column.words else "")
+            cells.append({"text": told[column.key], "value": plain, "kind": kind, "link": ""})
         cells[0]["link"] = _link(entry, target)
         made.append(cells)
     return columns, made
@@ -166,6 +173,16 @@ def _link(entry: Entry, target: Path) -> str:
     return page.relative_to(base).as_posix() if page.is_relative_to(base) else page.as_uri()
 
 
+def _short(found: Sequence[Entry]) -> list[Entry]:
+    """Runs of so few days that the members of a control ensemble have hardly parted: their noise floor is small."""
+    return [entry for entry in found if (_value(entry, "requested_days") or _value(entry, "days") or 0) <= SHORT]
+
+
+def _long(found: Sequence[Entry]) -> list[Entry]:
+    short = _short(found)
+    return [entry for entry in found if entry not in short]
+
+
 @styled
 def foretold(found: Sequence[Entry], narrow: bool = False) -> Figure:
     """Distance online against offline skill, parameters, and speed, by architecture."""
@@ -174,16 +191,18 @@ def foretold(found: Sequence[Entry], narrow: bool = False) -> Figure:
     names = sorted({str(_value(entry, "architecture")) for entry in found})
     for ax, (key, title, scale) in zip(axes, axes_of, strict=True):
         for k, name in enumerate(names):
-            pairs = [
-                (_value(entry, key), _value(entry, FIRST))
-                for entry in found
-                if str(_value(entry, "architecture")) == name
-            ]
-            pairs = [pair for pair in pairs if None not in pair]
-            if pairs:
-                x, y = zip(*pairs, strict=True)
-                ax.plot(x, y, MARKS[k % len(MARKS)], ms=5, color=COLOURS[k % len(COLOURS)], label=name, alpha=0.8)
+            held = [entry for entry in found if str(_value(entry, "architecture")) == name]
+            look = {"ms": 5, "color": COLOURS[k % len(COLOURS)], "alpha": 0.8}
+            for part, fill in ((_long(held), "full"), (_short(held), "none")):
+                pairs = [(_value(entry, key), _value(entry, FIRST)) for entry in part]
+                pairs = [pair for pair in pairs if None not in pair]
+                x, y = zip(*pairs, strict=True) if pairs else ((), ())
+                ax.plot(x, y, MARKS[k % len(MARKS)], fillstyle=fill, label=name if fill == "full" else None, **look)
         ax.set_xscale(scale)
+        if scale == "log":  # often less than a decade
+            ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
+            ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_yscale("log")
         ax.axhline(1.0, color="0.5", lw=1)
         ax.set_xlabel(title)
@@ -208,13 +227,14 @@ def groups(found: Sequence[Entry], narrow: bool = False) -> Figure:
         names = sorted({str(_value(entry, key)) for entry in found})
         for k, name in enumerate(names):
             held = [entry for entry in found if str(_value(entry, key)) == name]
-            values = [_value(entry, FIRST) for entry in held]
-            lived = [v for v in values if v is not None]
-            spread = np.linspace(-0.2, 0.2, len(lived)) if len(lived) > 1 else np.zeros(len(lived))
-            ax.plot(k + spread, lived, "o", ms=4, color=COLOURS[k % len(COLOURS)], alpha=0.8)
-            if lived:
-                ax.plot([k - 0.3, k + 0.3], [np.median(lived)] * 2, color="0.2", lw=1.5)
-            ended = len(values) - len(lived)
+            for part, fill in ((_long(held), "full"), (_short(held), "none")):
+                lived = [v for entry in part if (v := _value(entry, FIRST)) is not None]
+                spread = np.linspace(-0.2, 0.2, len(lived)) if len(lived) > 1 else np.zeros(len(lived))
+                ax.plot(k + spread, lived, "o", ms=4, color=COLOURS[k % len(COLOURS)], fillstyle=fill, alpha=0.8)
+                if lived:
+                    style = "-" if fill == "full" else ":"
+                    ax.plot([k - 0.3, k + 0.3], [np.median(lived)] * 2, style, color="0.2", lw=1.5)
+            ended = sum(not _value(entry, "finite") for entry in held)
             if ended:
                 ax.text(k, 1.01, f"{ended} ended", transform=ax.get_xaxis_transform(), ha="center", fontsize=9)
         ax.axhline(1.0, color="0.5", lw=1)
@@ -232,11 +252,12 @@ def drawings(found: Sequence[Entry]) -> list[Drawing]:
     made = []
     if any(_value(entry, "architecture") is not None for entry in found):
         told = "Distance of the mean temperature to the control's in noise floors (1: another run of the model itself)"
+        hollow = f" Hollow: runs of {SHORT} days or less, whose noise floor is small." if _short(found) else ""
         made.append(
             drawing(
                 "groups",
                 "Distance online by architecture and by recipe",
-                f"{told}, each run a dot, medians as bars.",
+                f"{told}, each run a dot, medians as bars.{hollow}",
                 lambda n: groups(found, narrow=n),
             )
         )
@@ -245,7 +266,7 @@ def drawings(found: Sequence[Entry]) -> list[Drawing]:
                 drawing(
                     "foretold",
                     "Distance online against offline skill, size and speed",
-                    f"{told} against offline skill, size and speed.",
+                    f"{told} against offline skill, size and speed.{hollow}",
                     lambda n: foretold(found, narrow=n),
                 )
             )
@@ -273,7 +294,8 @@ def write_leaderboard(places: Sequence[Path | str], out: Path | str, title: str 
         title=title,
         lead=(
             f"{len(found)} coupled runs. Click a heading to sort, click again to turn the order round. Red: not "
-            "finite, or further from the control than 1 K, 5 % of humidity or 10 % of rain over the run's last third."
+            "finite, or further from the control than 1 K, 5 % of humidity or 10 % of rain over the run's last third. "
+            "“/ floor”: distance to the control in noise floors; 1 is another run of the model itself."
         ),
         columns=columns,
         rows=cells,
