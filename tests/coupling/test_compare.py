@@ -7,7 +7,16 @@ import pytest
 import xarray as xr
 
 from subgrid.columns import ColumnGrid
-from subgrid.coupling.compare import RAIN_EDGES, budgets, compare, global_series, latitude_edges, verdict, window
+from subgrid.coupling.compare import (
+    RAIN_EDGES,
+    budgets,
+    compare,
+    global_series,
+    latitude_edges,
+    verdict,
+    window,
+    worst_place,
+)
 from subgrid.hosts.speedy.settings import SpeedyConfig
 from subgrid.physics.constants import SPEEDY
 from subgrid.physics.vertical import VerticalGrid
@@ -77,6 +86,13 @@ def test_rmse_and_zonal_mean(grid):
     assert found["zonal_temperature"].shape == (2, LEVELS, 2)
     np.testing.assert_array_equal(latitude_edges(grid), [-90.0, 0.0, 90.0])
     np.testing.assert_array_equal(found["latitude"], [-45.0, 45.0])
+
+
+def test_the_largest_departure_of_a_zonal_mean_is_looked_for_below_100_hpa():
+    thin = ColumnGrid(np.array([-45.0, 45.0]), np.zeros(2), np.ones(2), VerticalGrid.sigma([0.0, 0.1, 0.5, 1.0]))
+    apart = np.array([[9.0, -9.0], [0.3, -1.2], [0.8, 0.1]])  # sigma 0.05, 0.3 and 0.75
+    found = worst_place(apart, thin, thin.latitude)
+    assert (found["difference_K"], found["latitude"]) == (-1.2, 45.0) and found["sigma"] == pytest.approx(0.3)
 
 
 def test_series_units(grid):

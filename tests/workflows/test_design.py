@@ -82,6 +82,8 @@ def test_all_stages_leave_their_files_and_the_page(small, store, tmp_path):
         "mlp-standard-T31-two-years": (5, "T31"),
     }
     assert held["mlp-design"]["ratio"]["x"] > 0 and "shadow" in held["mlp-shadow"]
+    assert held["mlp-standard-five-years"]["ratio"]["x"] > 0  # longer than the control ensemble
+    assert held["mlp-standard-T31-two-years"]["rmse"]["x"] > 0 and held["mlp-standard-T31-two-years"]["ratio"] == {}
     assert page.exists()
     before = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
     design(store.path, tmp_path / "elsewhere", tmp_path / "docs")  # another machine has nothing left to do
@@ -143,7 +145,7 @@ def _record(**changes):
         "ratio": {"temperature": 1.5, "precipitation": 2.0},
         "left_training": [{"input": "u_wind", "level": 2, "day": 5, "distance": 0.12}],
         "energy_residual_W_m2": {"emulator": -3.0, "control": -4.0},
-        "worst_zonal_temperature": {"difference_K": -1.4, "sigma": 0.2, "latitude": 80.0},
+        "worst_zonal_temperature": {"difference_K": -1.4, "sigma": 0.2, "latitude": 80.0, "between_controls_K": 0.6},
         **merits,
     }
     return {**record, **changes}
@@ -168,7 +170,8 @@ def test_the_page_says_what_the_files_say(tmp_path):
         "mlp-expanded-shadow": _record(recipe="expanded", text="memory in shadow", shadow=shadow, left_training=[]),
         "unet-design-warmer": _record(climate="warmer", text="the design, +4 K seas"),
         "mlp-radiation": _record(climate="terms", architecture="mlp", text="radiation"),
-        "unet-standard-year": _record(requested_days=365, days=365),
+        "unet-standard-year": _record(requested_days=365, days=365, judged_days=[0, 365]),
+        "pao-standard-year": _record(architecture="pao", requested_days=365, days=365),  # judged over its last third
         "x-T31": _record(climate="T31", requested_days=730, days=730, seasons=SEASONS),
     }
     for name, record in records.items():
@@ -182,7 +185,7 @@ def test_the_page_says_what_the_files_say(tmp_path):
     assert "| inputs of earlier steps | 90 | 0.870 | +0.40 | 1.010 | 1.400 | no | u wind, level 2" in text
     assert "| memory in shadow | 90 | 0.870 | – | – | – | – | nothing |" in text
     assert "u wind, level 2 (day 5, 0.12)" in text
-    assert "−1.40 K at σ 0.20, 80° N" in text
+    assert text.count("| −1.40 K at σ 0.20, 80° N | 0.60 | 1.50 | – | 2.00 |") == 1
     assert "goes through 20.0 K from month to month, the control's through 21.0 K" in text
     assert "{{" not in text and "Not run yet" not in text
     images = {file.name for file in (tmp_path / "docs" / "images").iterdir()}

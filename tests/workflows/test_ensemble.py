@@ -13,7 +13,7 @@ import xarray as xr
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.cli.verbs import ensemble_settings
 from subgrid.columns import ColumnGrid
-from subgrid.coupling.ensemble import against, distance, growth_of, means, noise_floor
+from subgrid.coupling.ensemble import against, distance, growth_of, means, noise_floor, worst_zonal
 from subgrid.emulator import load_emulator, save_emulator
 from subgrid.hosts.base import host
 from subgrid.hosts.sampling import GenerateConfig
@@ -171,6 +171,13 @@ class TestDistances:
             2 * 0.75
         )
         assert noise_floor(climates[:1], grid) == {}
+
+    def test_a_zonal_mean_departs_from_the_mean_of_the_controls_and_these_from_each_other(self, grid):
+        controls = [means(self.climate(v), slice(2, 4), grid) for v in (0.0, 4.0, 8.0)]
+        found = worst_zonal(means(self.climate(0.0), slice(2, 4), grid), controls, grid)
+        assert found["difference_K"] == pytest.approx(-0.75 * 4.0) and found["sigma"] == pytest.approx(0.625)
+        assert found["between_controls_K"] == pytest.approx(0.75 * 6.0)  # of 6, 0 and 6
+        assert "between_controls_K" not in worst_zonal(controls[0], controls[:1], grid)
 
     def test_growth_is_by_day_and_ends_with_its_run(self, grid):
         controls = [self.climate(v) for v in (0.0, 1.0)]

@@ -37,6 +37,8 @@ BUDGET = (
 )
 #: Where "mid-troposphere" is.
 MID_SIGMA = 0.51
+#: A zonal mean of temperature is judged where sigma exceeds this, below 100 hPa.
+BELOW = 0.1
 #: Edges of the histogram of daily precipitation, mm/day.
 RAIN_EDGES = np.concatenate([[0.0, 0.1, 0.3, 1.0], np.arange(2.0, 62.0, 2.0)])
 
@@ -271,6 +273,23 @@ def latitude_edges(grid: ColumnGrid) -> NDArray[np.float64]:
     """Edges of latitude rows of a regular grid, -90 to 90."""
     rows = np.unique(grid.latitude.round(6))
     return np.concatenate([[-90.0], 0.5 * (rows[1:] + rows[:-1]), [90.0]])
+
+
+def worst_place(apart: NDArray[Any], grid: ColumnGrid, latitude: NDArray[Any]) -> dict[str, float]:
+    """Where below :data:`BELOW` a zonal mean of temperature departs most.
+
+    Args:
+        apart: departure, (level, n), K.
+        grid: of the levels.
+        latitude: of each of the n, degrees.
+    """
+    sigma = np.asarray(grid.vertical.sigma_levels)
+    level, place = np.unravel_index(np.argmax(np.where(sigma[:, None] > BELOW, np.abs(apart), -1.0)), apart.shape)
+    return {
+        "difference_K": float(apart[level, place]),
+        "sigma": float(sigma[level]),
+        "latitude": float(latitude[place]),
+    }
 
 
 def verdict(comparison: xr.Dataset, part: slice | None = None) -> dict[str, float]:

@@ -11,7 +11,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from subgrid.columns.grid import ColumnGrid
-from subgrid.coupling.compare import DISTANCES, RAIN, SECTIONS, global_series, latitude_edges, precipitation
+from subgrid.coupling.compare import (
+    DISTANCES,
+    RAIN,
+    SECTIONS,
+    global_series,
+    latitude_edges,
+    precipitation,
+    worst_place,
+)
 from subgrid.scores.climate import area_mean, weighted_rmse, zonal_mean
 
 #: Fields without levels whose means are compared, where a host has them.
@@ -68,6 +76,21 @@ def noise_floor(controls: Sequence[Means], grid: ColumnGrid) -> dict[str, float]
 def against(run: Means, controls: Sequence[Means], grid: ColumnGrid) -> dict[str, float]:
     """Median over the control members of the RMSE between a run's means and theirs: what the floor is to a control."""
     return _medians([distance(run, control, grid) for control in controls])
+
+
+def worst_zonal(run: Means, controls: Sequence[Means], grid: ColumnGrid) -> dict[str, float]:
+    """Where below 100 hPa a run's zonal-mean temperature departs most from the mean of the controls'; and as
+    ``between_controls_K`` how far a control departs somewhere from the others (median over the members)."""
+    name = "zonal_temperature"
+
+    def apart(one: Means, others: Sequence[Means]) -> dict[str, float]:
+        return worst_place(one[name] - np.mean([other[name] for other in others], axis=0), grid, grid.latitude)
+
+    found = apart(run, controls)
+    if len(controls) > 1:
+        own = [apart(one, [other for other in controls if other is not one])["difference_K"] for one in controls]
+        found["between_controls_K"] = float(np.median(np.abs(own)))
+    return found
 
 
 def _medians(found: Sequence[Mapping[str, float]]) -> dict[str, float]:

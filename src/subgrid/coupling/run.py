@@ -21,7 +21,7 @@ from subgrid.base.logs import log_file
 from subgrid.base.provenance import versions
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.store import ColumnStore, open_store
-from subgrid.coupling.compare import compare, verdict
+from subgrid.coupling.compare import compare, verdict, worst_place
 from subgrid.coupling.timing import step_times
 from subgrid.coupling.watching import left_training, shadow_budgets, shadow_skill
 from subgrid.emulator.base import ColumnEmulator
@@ -35,8 +35,6 @@ logger = logging.getLogger("subgrid")
 #: A global-mean temperature further than this from the control's counts as unstable, K.
 DRIFT_BOUND = 10.0
 PERIOD = 30
-#: A zonal mean of temperature is judged where sigma exceeds this, below 100 hPa.
-BELOW = 0.1
 #: What stands for an emulator where the host's own physics is to run.
 OWN = "own"
 #: Most noise on a first state, K.
@@ -288,26 +286,14 @@ def judged(run: xr.Dataset, comparison: xr.Dataset, counters: Iterable[str], gri
     """
     found: dict[str, Any] = dict(verdict(comparison))
     if "zonal_temperature" in comparison:
-        found["worst_zonal_temperature"] = _worst_zonal(comparison)
+        both = comparison["zonal_temperature"].values
+        found["worst_zonal_temperature"] = worst_place(both[0] - both[1], grid, comparison["latitude"].values)
     found["counters"] = {name: float(area_mean(run[name].mean("time").values, grid.area)) for name in counters}
     found["left_training"] = left_training(run)
     for name in (name for name in ("energy_residual", "water_residual") if f"budget_{name}" in comparison):
         both = comparison[f"budget_{name}"].mean("time").values
         found[f"{name}_W_m2"] = {"emulator": float(both[0]), "control": float(both[1])}
     return found
-
-
-def _worst_zonal(comparison: xr.Dataset) -> dict[str, float]:
-    """Where below :data:`BELOW` the window's zonal-mean temperature departs most from the control's."""
-    both = comparison["zonal_temperature"]
-    apart = (both[0] - both[1]).where(comparison["sigma"] > BELOW)
-    place = abs(apart).argmax(...)
-    level, row = int(place["level"]), int(place["latitude"])
-    return {
-        "difference_K": float(apart[level, row]),
-        "sigma": float(comparison["sigma"][level]),
-        "latitude": float(comparison["latitude"][row]),
-    }
 
 
 def _sypd(seconds_per_step: float, time_step: float) -> float:

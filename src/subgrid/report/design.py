@@ -26,6 +26,7 @@ RANGE = "the training range (day, largest distance in spreads)"
 #: What is asked of a design over days 60 to 90.
 ASKED = dict(zip((key for key, *_ in MERITS), (1.0, 0.05, 0.10), strict=True))
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#332288")
+YEAR = 365
 #: Days from which on a run is drawn in 30-day means.
 LONG = 180
 
@@ -267,38 +268,41 @@ def _departure(one: Record) -> str:
 
 
 def _long(records: dict[str, Record]) -> list[str]:
-    rows = []
+    """Two tables of long runs: the 30-day mean that departs most, and the last year's mean."""
+    if not records:
+        return ["Not run yet."]
+    months, years = [], []
     for record in records.values():
-        ratio, worst = record.get("ratio") or {}, record.get("worst_zonal_temperature") or {}
-        where = NOTHING
-        if worst:
-            most = fixed(worst["difference_K"], 2, signed=True)
-            where = f"{most} K at σ {worst['sigma']:.2f}, {_latitude(worst['latitude'])}"
-        rows.append(
+        recipe = f"{record['recipe']}: {record['text']}" if record["text"] not in _plain(record) else record["recipe"]
+        head = [record["architecture"], recipe, str(record["days"]) if record["finite"] else f"**{record['days']}**"]
+        months.append(head + [_most(record, key, perfect, 3 if perfect else 2) for key, _, perfect, _ in MERITS])
+        first, last = record.get("judged_days", (0, 0))
+        worst = record.get("worst_zonal_temperature")
+        if last - first < YEAR or not worst:
+            continue
+        ratio = record.get("ratio") or {}
+        most = fixed(worst["difference_K"], 2, signed=True)
+        years.append(
             [
-                record["architecture"],
-                f"{record['recipe']}: {record['text']}" if record["text"] not in _plain(record) else record["recipe"],
-                str(record["days"]) if record["finite"] else f"**{record['days']}**",
-                _most(record, MERITS[0][0], 0.0, 2),
-                _most(record, MERITS[1][0], 1.0, 3),
-                _most(record, MERITS[2][0], 1.0, 3),
-                where,
-                fixed(ratio.get("temperature"), 2),
-                fixed(ratio.get("precipitation"), 2),
+                *head,
+                *(fixed(record[key], 3 if perfect else 2, signed=not perfect) for key, _, perfect, _ in MERITS),
+                f"{most} K at σ {worst['sigma']:.2f}, {_latitude(worst['latitude'])}",
+                fixed(worst.get("between_controls_K"), 2),
+                *(fixed(ratio.get(name), 2) for name in ("temperature", "specific_humidity", "precipitation")),
             ]
         )
-    if not rows:
-        return ["Not run yet."]
-    heads = [
-        "architecture",
-        "recipe",
-        "days",
-        "T (K)",
-        "humidity",
-        "precipitation",
-        "zonal-mean T, worst below 100 hPa",
+    heads = ["architecture", "recipe", "days", "T (K)", "humidity", "precipitation"]
+    lines = table(heads, months)
+    if not years:
+        return lines
+    lines += [
+        "",
+        "The mean of the last year against the control's of the same days; “zonal T”: the largest departure of "
+        "zonal-mean temperature below 100 hPa, and beside it how far a member of the control ensemble departs "
+        "somewhere from the others:",
+        "",
     ]
-    return table([*heads, "T / floor", "rain / floor"], rows)
+    return lines + table([*heads, "zonal T", "of a control (K)", "T / floor", "q / floor", "rain / floor"], years)
 
 
 def _latitude(degrees: float) -> str:

@@ -192,7 +192,7 @@ def foretold(found: Sequence[Entry], narrow: bool = False) -> Figure:
     for ax, (key, title, scale) in zip(axes, axes_of, strict=True):
         for k, name in enumerate(names):
             held = [entry for entry in found if str(_value(entry, "architecture")) == name]
-            look = {"ms": 5, "color": COLOURS[k % len(COLOURS)], "alpha": 0.8}
+            look: dict[str, Any] = {"ms": 5, "color": COLOURS[k % len(COLOURS)], "alpha": 0.8}
             for part, fill in ((_long(held), "full"), (_short(held), "none")):
                 pairs = [(_value(entry, key), _value(entry, FIRST)) for entry in part]
                 pairs = [pair for pair in pairs if None not in pair]

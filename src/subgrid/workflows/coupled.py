@@ -13,9 +13,9 @@ from subgrid.base.errors import SubgridError
 from subgrid.base.files import make_folder, read_json
 from subgrid.base.formats import EVALUATION, SCORES, read_record
 from subgrid.columns.store import ColumnStore
-from subgrid.coupling.compare import window
-from subgrid.coupling.ensemble import Means, against, means, noise_floor
-from subgrid.coupling.run import OWN, CoupleConfig, couple, judged, same_config
+from subgrid.coupling.compare import verdict, window
+from subgrid.coupling.ensemble import Means, against, means, noise_floor, worst_zonal
+from subgrid.coupling.run import OWN, CoupleConfig, CoupledRun, couple, judged, same_config
 from subgrid.hosts.climate import open_climate
 from subgrid.workflows.jobs import Launch, run_jobs
 from subgrid.workflows.matrix import side_by_side
@@ -31,7 +31,6 @@ KEPT = (
     "unstable",
     "mid_troposphere_temperature_difference_K",
     "lowest_level_temperature_difference_K",
-    "worst_zonal_temperature",
     "lowest_level_humidity_ratio",
     "precipitation_ratio",
     "energy_residual_W_m2",
@@ -40,6 +39,7 @@ KEPT = (
     "periods",
     "simulated_years_per_day",
 )
+YEAR = 365
 #: Inputs that left training which a file of scores names.
 LEFT = 5
 
@@ -102,13 +102,16 @@ def scores(
     job: Coupled, run: Path, store: ColumnStore, controls: Sequence[xr.Dataset], days: int, offline: Path | None = None
 ) -> dict[str, Any]:
     """What is kept of the first ``days`` of a coupled run: the verdict, distances to the controls in units of their
-    noise floor (where these last as long), and the offline skill of its network.
+    noise floor, and the offline skill of its network.
+
+    Means are over :func:`judged_days`. Where a run goes on for longer than the control ensemble, its distance is to its
+    own matched control, and the noise floor is of the ensemble's first days, as many.
 
     Args:
         job: that is finished.
         run: its folder.
         store: of the run.
-        controls: daily means of the control members over the same dates.
+        controls: daily means of the control members from the same date on; empty: no noise floor.
         days: of the scores, not more than the run's.
         offline: file of scores of the matrix; None or missing: the run folder's own evaluation.
     """
@@ -120,12 +123,8 @@ def scores(
         **{key: metrics.get(key) for key in KEPT},
         "left_training": metrics.get("left_training", [])[:LEFT],
     }
-    if metrics["finite"] and controls and days <= controls[0].sizes["time"]:
-        late = window(days)
-        climates: list[Means] = [means(one, late, store.grid) for one in controls]
-        floor = noise_floor(climates, store.grid)
-        rmse = against(means(open_climate(run / "daily"), late, store.grid), climates, store.grid)
-        found |= {"rmse": rmse, "ratio": {key: rmse[key] / floor[key] for key in rmse if floor[key] > 0}}
+    if metrics["finite"]:
+        found |= _distances(CoupledRun(run, metrics), controls, days, store)
     if job.cell is None:
         return found
     if offline is not None and offline.exists():
@@ -135,6 +134,32 @@ def scores(
     held = read_record(trained / "evaluation" / "scores.json", EVALUATION)["models"]["emulator"]
     r2 = {name: score["r2"] for name, score in held.items() if score["r2"] is not None}
     return found | {"parameters": read_json(trained / "metrics.json")["parameters"], "r2": mean_r2({"r2": r2})}
+
+
+def judged_days(days: int) -> slice:
+    """The days that scores of a run are about: the last third, of a year and more the last year."""
+    return slice(days - YEAR, days) if days >= YEAR else window(days)
+
+
+def _distances(run: CoupledRun, controls: Sequence[xr.Dataset], days: int, store: ColumnStore) -> dict[str, Any]:
+    """Of the judged days of a run: figures that decide, RMSE against the controls, its ratio to the noise floor, and
+    the largest departure of zonal-mean temperature."""
+    judged_part, grid = judged_days(days), store.grid
+    length = judged_part.stop - judged_part.start
+    reach = controls[0].sizes["time"] if controls else 0
+    members: list[Means] = []
+    if days <= reach:
+        members = [means(one, judged_part, grid) for one in controls]
+    elif length <= reach:
+        members = [means(one, slice(0, length), grid) for one in controls]
+    beside = members if days <= reach else [means(run.control, judged_part, grid)]
+    ours = means(run.daily, judged_part, grid)
+    rmse, floor = against(ours, beside, grid), noise_floor(members, grid)
+    found: dict[str, Any] = {"judged_days": [judged_part.start, judged_part.stop], "rmse": rmse}
+    found["ratio"] = {key: rmse[key] / floor[key] for key in rmse if floor.get(key)}
+    if "zonal_temperature" in ours:
+        found["worst_zonal_temperature"] = worst_zonal(ours, beside, grid)
+    return found | verdict(run.comparison.isel(time=slice(0, days)), judged_part)
 
 
 def _first_days(metrics: dict[str, Any], run: Path, days: int, store: ColumnStore) -> dict[str, Any]:

@@ -23,9 +23,9 @@ from subgrid.coupling.run import CoupleConfig, CoupledRun
 from subgrid.report.design import DESIGN, UNCLOSED, design_page
 from subgrid.scores.climate import area_mean
 from subgrid.training.fit import TrainConfig
-from subgrid.workflows.coupled import Coupled, run_coupled, scores
+from subgrid.workflows.coupled import YEAR, Coupled, run_coupled, scores
 from subgrid.workflows.matrix import ARCHITECTURES, SEEDS
-from subgrid.workflows.matrix_online import CLOSED, QUARTER, START, YEAR, best_of_each, control_ensemble
+from subgrid.workflows.matrix_online import CLOSED, QUARTER, START, best_of_each, control_ensemble
 from subgrid.workflows.stores import FINER_STORE, TERMS_STORE, finer_store, store_with_terms, warmer_store
 from subgrid.workflows.sweep import Cell
 
