@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -90,9 +91,37 @@ def test_the_shell_refuses_what_a_foreign_caller_gets_wrong(module, wrong, messa
         module(wrong)
 
 
-def test_the_model_is_frozen(module):
-    assert list(module.parameters()) == []
-    assert not module(torch.zeros(2, 45)).requires_grad
+def test_the_model_keeps_its_weights_and_wants_no_gradients(module, columns):
+    assert list(module.parameters()) and not any(weights.requires_grad for weights in module.parameters())
+    assert not module(columns[:2]).requires_grad and not module.training
+
+
+def test_rows_of_zeros_with_which_hosts_fill_a_chunk_are_answered_with_zeros(module, columns):
+    """And change nothing of the other columns."""
+    chunk = torch.zeros(16, 45)
+    chunk[2:9] = columns[:7]
+    before = chunk.clone()
+    with torch.inference_mode():
+        found = module(chunk)
+        assert torch.equal(found[2:9], module(columns[:7]))
+        assert not found[:2].any() and not found[9:].any()
+        assert not module(torch.zeros(1, 45)).any()
+    assert torch.equal(chunk, before)  # nothing is written into the caller's columns
+
+
+def test_no_device_is_written_down_in_the_model(module, report, out):
+    """What tracing notes of the machine that exports would bind every caller to it."""
+    with zipfile.ZipFile(out / "model.pt") as archive:
+        code = [archive.read(name).decode() for name in archive.namelist() if name.endswith(".py")]
+    assert code and not any('torch.device("' in part for part in code)
+    assert any("ops.prim.device(" in part for part in code)
+
+
+def test_what_cannot_be_scripted_is_named(tiny_run, columns, monkeypatch):
+    emulator = load_emulator(tiny_run)
+    monkeypatch.setattr(emulator.network, "forward", lambda p, *_: p.to_sparse().to_mkldnn())
+    with pytest.raises(SubgridError, match=r"cannot be written as TorchScript: .*mkldnn"):
+        script(emulator, columns)
 
 
 _FRESH = """
@@ -149,7 +178,7 @@ def test_a_model_that_differs_is_refused_and_not_left_behind(tmp_path, tiny_run,
 
 def test_the_shell_is_the_same_before_it_is_scripted(module, report, columns, tiny_run):
     core = torchscript._Core(FlatEmulator(load_emulator(tiny_run)).eval())
-    eager = torchscript.Shell(core, report["n_in"], report["n_out"])
+    eager = torchscript.Shell(core, report["n_in"], report["n_out"], columns[:1])
     with torch.inference_mode():
         assert torch.equal(eager(columns[:7]), module(columns[:7]))
     for wrong in (columns[0], columns[:7, 1:], columns[:7].double()):
