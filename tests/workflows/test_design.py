@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+import xarray as xr
 
+from subgrid.base.datasets import write_dataset
 from subgrid.base.errors import SubgridError
 from subgrid.base.formats import ONLINE, write_record
 from subgrid.hosts.base import host
@@ -15,6 +18,7 @@ from subgrid.training import TrainConfig
 from subgrid.workflows import coupled as coupled_module
 from subgrid.workflows import design as module
 from subgrid.workflows import matrix_online as online_module
+from subgrid.workflows.coupled import foretold_by, judged_days
 from subgrid.workflows.design import Trial, closest, design, first_trials, long_trials, process_trials, warm_trials
 from subgrid.workflows.jobs import Launch
 from subgrid.workflows.matrix import ARCHITECTURES
@@ -145,7 +149,14 @@ def _record(**changes):
         "ratio": {"temperature": 1.5, "precipitation": 2.0},
         "left_training": [{"input": "u_wind", "level": 2, "day": 5, "distance": 0.12}],
         "energy_residual_W_m2": {"emulator": -3.0, "control": -4.0},
-        "worst_zonal_temperature": {"difference_K": -1.4, "sigma": 0.2, "latitude": 80.0, "between_controls_K": 0.6},
+        "worst_zonal_temperature": {
+            "difference_K": -1.4,
+            "sigma": 0.2,
+            "latitude": 80.0,
+            "between_controls_K": 0.6,
+            "offline_error_K_per_day": -0.02,
+            "rank_correlation": 0.8,
+        },
         **merits,
     }
     return {**record, **changes}
@@ -185,11 +196,20 @@ def test_the_page_says_what_the_files_say(tmp_path):
     assert "| inputs of earlier steps | 90 | 0.870 | +0.40 | 1.010 | 1.400 | no | u wind, level 2" in text
     assert "| memory in shadow | 90 | 0.870 | – | – | – | – | nothing |" in text
     assert "u wind, level 2 (day 5, 0.12)" in text
-    assert text.count("| −1.40 K at σ 0.20, 80° N | 0.60 | 1.50 | – | 2.00 |") == 1
+    assert text.count("| −1.40 K at σ 0.20, 80° N | 0.60 | −0.02 | +0.80 | 1.50 | – | 2.00 |") == 1
     assert "goes through 20.0 K from month to month, the control's through 21.0 K" in text
     assert "{{" not in text and "Not run yet" not in text
     images = {file.name for file in (tmp_path / "docs" / "images").iterdir()}
     assert images == {"design_runs.png", "design_long.png", "design_seasons.png"}
+
+
+def test_a_run_of_a_year_and_more_is_judged_by_its_last_year():
+    assert [judged_days(days) for days in (30, 90, 365, 1825)] == [
+        slice(20, 30),
+        slice(60, 90),
+        slice(0, 365),
+        slice(1460, 1825),
+    ]
 
 
 def test_the_closest_of_a_year_goes_on(tmp_path):
@@ -198,6 +218,18 @@ def test_the_closest_of_a_year_goes_on(tmp_path):
     for trial, ratio in zip(trials, (3.0, 2.0, None), strict=True):
         write_record(tmp_path / f"{trial.name}.json", ONLINE, {"ratio": ratio and {"temperature": ratio}})
     assert closest(tmp_path, trials).cell.name == "unet-standard"
+
+
+def test_a_departure_stands_beside_the_mean_error_of_the_heating_offline(tmp_path, column_grid):
+    rows = np.array([-60.0, -20.0, 20.0, 60.0])
+    bias = np.zeros((4, 8))
+    bias[:, 2] = np.array([-0.2, 0.1, 0.05, -0.1]) / 86400.0
+    dataset = xr.Dataset({"bias_temperature_tendency": (("latitude", "level"), bias)}, coords={"latitude": rows})
+    write_dataset(tmp_path / "sections", dataset)
+    apart = np.interp(column_grid.latitude, rows, [-9.0, 3.0, 1.0, -4.0])
+    found = foretold_by(tmp_path / "sections", apart, 2, -60.0, column_grid)
+    assert found == {"offline_error_K_per_day": pytest.approx(-0.2), "rank_correlation": pytest.approx(1.0)}
+    assert foretold_by(tmp_path / "nothing", apart, 2, -60.0, column_grid) == {}
 
 
 def test_no_scores_are_refused(tmp_path):

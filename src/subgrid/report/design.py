@@ -288,6 +288,8 @@ def _long(records: dict[str, Record]) -> list[str]:
                 *(fixed(record[key], 3 if perfect else 2, signed=not perfect) for key, _, perfect, _ in MERITS),
                 f"{most} K at σ {worst['sigma']:.2f}, {_latitude(worst['latitude'])}",
                 fixed(worst.get("between_controls_K"), 2),
+                fixed(worst.get("offline_error_K_per_day"), 2, signed=True),
+                fixed(worst.get("rank_correlation"), 2, signed=True),
                 *(fixed(ratio.get(name), 2) for name in ("temperature", "specific_humidity", "precipitation")),
             ]
         )
@@ -298,11 +300,13 @@ def _long(records: dict[str, Record]) -> list[str]:
     lines += [
         "",
         "The mean of the last year against the control's of the same days; “zonal T”: the largest departure of "
-        "zonal-mean temperature below 100 hPa, and beside it how far a member of the control ensemble departs "
-        "somewhere from the others:",
+        "zonal-mean temperature below 100 hPa; beside it how far a member of the control ensemble departs somewhere "
+        "from the others, the mean error of the heating at that place offline, and over the latitudes of that level "
+        "the rank correlation of this mean error and the departure:",
         "",
     ]
-    return lines + table([*heads, "zonal T", "of a control (K)", "T / floor", "q / floor", "rain / floor"], years)
+    heads += ["zonal T", "of a control (K)", "offline error (K/day)", "rank correlation"]
+    return lines + table([*heads, "T / floor", "q / floor", "rain / floor"], years)
 
 
 def _latitude(degrees: float) -> str:

@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from subgrid.base.errors import SubgridError
 from subgrid.base.files import make_folder, read_json
 from subgrid.base.formats import EVALUATION, SCORES, read_record
+from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.store import ColumnStore
-from subgrid.coupling.compare import verdict, window
+from subgrid.coupling.compare import SECONDS_PER_DAY, verdict, window
 from subgrid.coupling.ensemble import Means, against, means, noise_floor, worst_zonal
 from subgrid.coupling.run import OWN, CoupleConfig, CoupledRun, couple, judged, same_config
+from subgrid.evaluation.sections import zonal_rows
 from subgrid.hosts.climate import open_climate
 from subgrid.workflows.jobs import Launch, run_jobs
 from subgrid.workflows.matrix import side_by_side
@@ -124,7 +129,8 @@ def scores(
         "left_training": metrics.get("left_training", [])[:LEFT],
     }
     if metrics["finite"]:
-        found |= _distances(CoupledRun(run, metrics), controls, days, store)
+        sections = Path(job.runs) / job.network / "evaluation" / "sections"
+        found |= _distances(CoupledRun(run, metrics), controls, days, store, sections)
     if job.cell is None:
         return found
     if offline is not None and offline.exists():
@@ -141,7 +147,9 @@ def judged_days(days: int) -> slice:
     return slice(days - YEAR, days) if days >= YEAR else window(days)
 
 
-def _distances(run: CoupledRun, controls: Sequence[xr.Dataset], days: int, store: ColumnStore) -> dict[str, Any]:
+def _distances(
+    run: CoupledRun, controls: Sequence[xr.Dataset], days: int, store: ColumnStore, sections: Path
+) -> dict[str, Any]:
     """Of the judged days of a run: figures that decide, RMSE against the controls, its ratio to the noise floor, and
     the largest departure of zonal-mean temperature."""
     judged_part, grid = judged_days(days), store.grid
@@ -158,8 +166,39 @@ def _distances(run: CoupledRun, controls: Sequence[xr.Dataset], days: int, store
     found: dict[str, Any] = {"judged_days": [judged_part.start, judged_part.stop], "rmse": rmse}
     found["ratio"] = {key: rmse[key] / floor[key] for key in rmse if floor.get(key)}
     if "zonal_temperature" in ours:
-        found["worst_zonal_temperature"] = worst_zonal(ours, beside, grid)
+        worst = worst_zonal(ours, beside, grid)
+        level = int(np.argmin(np.abs(np.asarray(grid.vertical.sigma_levels) - worst["sigma"])))
+        name = "zonal_temperature"
+        apart = (ours[name] - np.mean([one[name] for one in beside], axis=0))[level]
+        found["worst_zonal_temperature"] = worst | foretold_by(sections, apart, level, worst["latitude"], grid)
     return found | verdict(run.comparison.isel(time=slice(0, days)), judged_part)
+
+
+def foretold_by(
+    sections: Path, apart: NDArray[np.float64], level: int, latitude: float, grid: ColumnGrid
+) -> dict[str, float]:
+    """What the offline evaluation says of a level whose zonal-mean temperature departs online.
+
+    Args:
+        sections: of the evaluation; empty where there is none.
+        apart: online departure of that level, (column,), K.
+        level: which.
+        latitude: of the row that departs most.
+        grid: of the columns, with rows of latitude.
+
+    Returns:
+        ``offline_error_K_per_day``: mean error of the heating there; ``rank_correlation``: Spearman's, over the rows
+        of latitude, of that mean error and the departure.
+    """
+    if not sections.exists():
+        return {}
+    bias = open_climate(sections)["bias_temperature_tendency"][:, level].values * SECONDS_PER_DAY
+    rows, row = zonal_rows(grid)
+    by_row = [float(apart[row == k][0]) for k in range(len(rows))]
+    return {
+        "offline_error_K_per_day": float(bias[np.argmin(np.abs(rows - latitude))]),
+        "rank_correlation": float(spearmanr(bias, by_row).statistic),
+    }
 
 
 def _first_days(metrics: dict[str, Any], run: Path, days: int, store: ColumnStore) -> dict[str, Any]:

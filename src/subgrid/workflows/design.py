@@ -126,6 +126,8 @@ def first_trials(store: Path) -> list[Trial]:
     longer = network(store, FASTEST, name=f"{FASTEST}-longer", recipe_settings={"epochs": LONGER * SETTINGS["epochs"]})
     found.append(Trial(f"{FASTEST}-year", DESIGN, network(store, FASTEST), YEAR))
     found.append(Trial(f"{FASTEST}-longer-year", "four times the training", longer, YEAR))
+    even = network(store, FASTEST, name=f"{FASTEST}-even", recipe_settings={"energy_weight": 0.0})
+    found.append(Trial(f"{FASTEST}-even-year", "every channel weighs alike in the loss", even, YEAR))
     found.append(Trial(f"{FASTEST}-climate-year", "no perturbed columns", thin, YEAR))
     found.append(Trial(f"{FASTEST}-climate-shadow", "no perturbed columns, in shadow mode", thin, 180, shadow=True))
     return found
