@@ -212,6 +212,7 @@ def _first_days(metrics: dict[str, Any], run: Path, days: int, store: ColumnStor
         "finite": finite,
         "first_unstable_day": None if finite else metrics["first_unstable_day"],
         "unstable": None if finite else metrics["unstable"],
+        "periods": [period for period in metrics.get("periods") or [] if period["last_day"] <= days],
     }
     if lived:
         daily = open_climate(run / "daily").isel(time=slice(0, lived))
