@@ -108,15 +108,17 @@ def long_figure(records: list[Record]) -> Figure:
     """Long runs in 30-day means against the control of the same days."""
     figure = Figure(figsize=(10.4, 3.6), layout="constrained")
     axes = figure.subplots(1, 3)
+    drawn = sorted({record["architecture"] for record in records})
     for axis, (key, label, perfect, _) in zip(axes, MERITS, strict=True):
         axis.axhspan(perfect - ASKED[key], perfect + ASKED[key], color="#e6f2e6", lw=0)
         axis.axhline(perfect, color="0.3", lw=0.8)
-        for k, record in enumerate(records):
+        for record in records:
             whole = whole_periods(record)
+            colour = COLOURS[drawn.index(record["architecture"]) % len(COLOURS)]
             days = [0.5 * (p["first_day"] + p["last_day"]) / 365 for p in whole]
             style = "-" if record["requested_days"] <= 365 else "--"
-            told = f"{record['architecture']}, {record['recipe']}"
-            axis.plot(days, [p[key] for p in whole], style, color=COLOURS[k % len(COLOURS)], label=told)
+            told = f"{record['architecture']}, {_run_of(record)}"
+            axis.plot(days, [p[key] for p in whole], style, color=colour, label=told)
         axis.set_ylabel(label)
         axis.set_xlabel("years")
     handles, labels = axes[0].get_legend_handles_labels()
@@ -273,8 +275,11 @@ def _long(records: dict[str, Record]) -> list[str]:
         return ["Not run yet."]
     months, years = [], []
     for record in records.values():
-        recipe = f"{record['recipe']}: {record['text']}" if record["text"] not in _plain(record) else record["recipe"]
-        head = [record["architecture"], recipe, str(record["days"]) if record["finite"] else f"**{record['days']}**"]
+        head = [
+            record["architecture"],
+            _run_of(record),
+            str(record["days"]) if record["finite"] else f"**{record['days']}**",
+        ]
         months.append(head + [_most(record, key, perfect, 3 if perfect else 2) for key, _, perfect, _ in MERITS])
         first, last = record.get("judged_days", (0, 0))
         worst = record.get("worst_zonal_temperature")
@@ -313,9 +318,10 @@ def _latitude(degrees: float) -> str:
     return f"{abs(degrees):.0f}° {'N' if degrees >= 0 else 'S'}"
 
 
-def _plain(record: Record) -> tuple[str, str]:
-    """Texts that say no more than architecture and recipe."""
-    return DESIGN, f"{record['architecture']}, {record['recipe']}"
+def _run_of(record: Record) -> str:
+    """The recipe of a run, and its text where this says more than architecture and recipe."""
+    plain = (DESIGN, f"{record['architecture']}, {record['recipe']}")
+    return record["recipe"] if record["text"] in plain else f"{record['recipe']}: {record['text']}"
 
 
 def _most(record: Record, key: str, perfect: float, digits: int) -> str:
