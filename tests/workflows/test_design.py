@@ -11,6 +11,7 @@ import xarray as xr
 from subgrid.base.datasets import write_dataset
 from subgrid.base.errors import SubgridError
 from subgrid.base.formats import ONLINE, write_record
+from subgrid.coupling.compare import judged_days, worst_place
 from subgrid.hosts.base import host
 from subgrid.hosts.sampling import GenerateConfig
 from subgrid.report.design import DESIGN, UNCLOSED, design_page, kept
@@ -18,7 +19,7 @@ from subgrid.training import TrainConfig
 from subgrid.workflows import coupled as coupled_module
 from subgrid.workflows import design as module
 from subgrid.workflows import matrix_online as online_module
-from subgrid.workflows.coupled import foretold_by, judged_days
+from subgrid.workflows.coupled import foretold_by
 from subgrid.workflows.design import Trial, closest, design, first_trials, long_trials, process_trials, warm_trials
 from subgrid.workflows.jobs import Launch
 from subgrid.workflows.matrix import ARCHITECTURES
@@ -226,10 +227,12 @@ def test_a_departure_stands_beside_the_mean_error_of_the_heating_offline(tmp_pat
     bias[:, 2] = np.array([-0.2, 0.1, 0.05, -0.1]) / 86400.0
     dataset = xr.Dataset({"bias_temperature_tendency": (("latitude", "level"), bias)}, coords={"latitude": rows})
     write_dataset(tmp_path / "sections", dataset)
-    apart = np.interp(column_grid.latitude, rows, [-9.0, 3.0, 1.0, -4.0])
-    found = foretold_by(tmp_path / "sections", apart, 2, -60.0, column_grid)
+    apart = np.zeros((8, 16))
+    apart[2] = np.interp(column_grid.latitude, rows, [-9.0, 3.0, 1.0, -4.0])
+    worst = worst_place(apart, column_grid, column_grid.latitude)
+    found = foretold_by(tmp_path / "sections", apart, worst, column_grid)
     assert found == {"offline_error_K_per_day": pytest.approx(-0.2), "rank_correlation": pytest.approx(1.0)}
-    assert foretold_by(tmp_path / "nothing", apart, 2, -60.0, column_grid) == {}
+    assert foretold_by(tmp_path / "nothing", apart, worst, column_grid) == {}
 
 
 def test_no_scores_are_refused(tmp_path):

@@ -35,6 +35,7 @@ BUDGET = (
     "sensible_heat_flux",
     "evaporation",
 )
+YEAR = 365
 #: Where "mid-troposphere" is.
 MID_SIGMA = 0.51
 #: A zonal mean of temperature is judged where sigma exceeds this, below 100 hPa.
@@ -51,6 +52,11 @@ def precipitation(daily: xr.Dataset) -> xr.DataArray:
 def window(days: int) -> slice:
     """The days that a verdict is about: the last third of the run."""
     return slice(days - max(1, days // 3), days)
+
+
+def judged_days(days: int) -> slice:
+    """The days that files of scores are about: the last third, of a year and more the last year."""
+    return slice(days - YEAR, days) if days >= YEAR else window(days)
 
 
 def _values(array: xr.DataArray) -> NDArray[np.float64]:
@@ -286,6 +292,7 @@ def worst_place(apart: NDArray[Any], grid: ColumnGrid, latitude: NDArray[Any]) -
     sigma = np.asarray(grid.vertical.sigma_levels)
     level, place = np.unravel_index(np.argmax(np.where(sigma[:, None] > BELOW, np.abs(apart), -1.0)), apart.shape)
     return {
+        "level": int(level),
         "difference_K": float(apart[level, place]),
         "sigma": float(sigma[level]),
         "latitude": float(latitude[place]),

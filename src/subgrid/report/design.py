@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from subgrid.base.errors import SubgridError
 from subgrid.base.formats import ONLINE, read_record
+from subgrid.coupling.compare import YEAR
 from subgrid.report.document import write_document
 from subgrid.report.study import MERITS, late, whole_periods
 from subgrid.report.style import CONTROL, EMULATOR, styled
@@ -26,7 +27,6 @@ RANGE = "the training range (day, largest distance in spreads)"
 #: What is asked of a design over days 60 to 90.
 ASKED = dict(zip((key for key, *_ in MERITS), (1.0, 0.05, 0.10), strict=True))
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#332288", "#999999")
-YEAR = 365
 #: Days from which on a run is drawn in 30-day means.
 LONG = 180
 

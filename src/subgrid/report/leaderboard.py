@@ -77,8 +77,9 @@ COLUMNS = (
 )
 #: The column that the page is sorted by at first, from the least.
 FIRST = "ratio.temperature"
-#: Days of a run that is drawn hollow.
+#: Days of a run that is drawn hollow, and how long and short runs are filled.
 SHORT = 30
+FILLS = ((False, "full"), (True, "none"))
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#332288", "#56b4e9", "#999933")
 MARKS = "osD^vP*X"
 
@@ -173,14 +174,9 @@ def _link(entry: Entry, target: Path) -> str:
     return page.relative_to(base).as_posix() if page.is_relative_to(base) else page.as_uri()
 
 
-def _short(found: Sequence[Entry]) -> list[Entry]:
-    """Runs of so few days that the members of a control ensemble have hardly parted: their noise floor is small."""
-    return [entry for entry in found if (_value(entry, "requested_days") or _value(entry, "days") or 0) <= SHORT]
-
-
-def _long(found: Sequence[Entry]) -> list[Entry]:
-    short = _short(found)
-    return [entry for entry in found if entry not in short]
+def _is_short(entry: Entry) -> bool:
+    """Whether it is of so few days that the members of a control ensemble have hardly parted: a small noise floor."""
+    return (_value(entry, "requested_days") or _value(entry, "days") or 0) <= SHORT
 
 
 @styled
@@ -193,7 +189,8 @@ def foretold(found: Sequence[Entry], narrow: bool = False) -> Figure:
         for k, name in enumerate(names):
             held = [entry for entry in found if str(_value(entry, "architecture")) == name]
             look: dict[str, Any] = {"ms": 5, "color": COLOURS[k % len(COLOURS)], "alpha": 0.8}
-            for part, fill in ((_long(held), "full"), (_short(held), "none")):
+            for short, fill in FILLS:
+                part = [entry for entry in held if _is_short(entry) == short]
                 pairs = [(_value(entry, key), _value(entry, FIRST)) for entry in part]
                 pairs = [pair for pair in pairs if None not in pair]
                 x, y = zip(*pairs, strict=True) if pairs else ((), ())
@@ -227,7 +224,8 @@ def groups(found: Sequence[Entry], narrow: bool = False) -> Figure:
         names = sorted({str(_value(entry, key)) for entry in found})
         for k, name in enumerate(names):
             held = [entry for entry in found if str(_value(entry, key)) == name]
-            for part, fill in ((_long(held), "full"), (_short(held), "none")):
+            for short, fill in FILLS:
+                part = [entry for entry in held if _is_short(entry) == short]
                 lived = [v for entry in part if (v := _value(entry, FIRST)) is not None]
                 spread = np.linspace(-0.2, 0.2, len(lived)) if len(lived) > 1 else np.zeros(len(lived))
                 ax.plot(k + spread, lived, "o", ms=4, color=COLOURS[k % len(COLOURS)], fillstyle=fill, alpha=0.8)
@@ -252,7 +250,9 @@ def drawings(found: Sequence[Entry]) -> list[Drawing]:
     made = []
     if any(_value(entry, "architecture") is not None for entry in found):
         told = "Distance of the mean temperature to the control's in noise floors (1: another run of the model itself)"
-        hollow = f" Hollow: runs of {SHORT} days or less, whose noise floor is small." if _short(found) else ""
+        hollow = (
+            f" Hollow: runs of {SHORT} days or less, whose noise floor is small." if any(map(_is_short, found)) else ""
+        )
         made.append(
             drawing(
                 "groups",
@@ -294,7 +294,8 @@ def write_leaderboard(places: Sequence[Path | str], out: Path | str, title: str 
         title=title,
         lead=(
             f"{len(found)} coupled runs. Click a heading to sort, click again to turn the order round. Red: not "
-            "finite, or further from the control than 1 K, 5 % of humidity or 10 % of rain over the run's last third. "
+            "finite, or further from the control than 1 K, 5 % of humidity or 10 % of rain over its last third (in "
+            "a study: over the last year, where it has one). "
             "“/ floor”: distance to the control in noise floors; 1 is another run of the model itself."
         ),
         columns=columns,

@@ -17,7 +17,7 @@ from subgrid.base.files import make_folder, read_json
 from subgrid.base.formats import EVALUATION, SCORES, read_record
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.store import ColumnStore
-from subgrid.coupling.compare import SECONDS_PER_DAY, verdict, window
+from subgrid.coupling.compare import SECONDS_PER_DAY, judged_days, verdict
 from subgrid.coupling.ensemble import Means, against, means, noise_floor, worst_zonal
 from subgrid.coupling.run import OWN, CoupleConfig, CoupledRun, couple, judged, same_config
 from subgrid.evaluation.sections import zonal_rows
@@ -44,7 +44,6 @@ KEPT = (
     "periods",
     "simulated_years_per_day",
 )
-YEAR = 365
 #: Inputs that left training which a file of scores names.
 LEFT = 5
 
@@ -142,48 +141,37 @@ def scores(
     return found | {"parameters": read_json(trained / "metrics.json")["parameters"], "r2": mean_r2({"r2": r2})}
 
 
-def judged_days(days: int) -> slice:
-    """The days that scores of a run are about: the last third, of a year and more the last year."""
-    return slice(days - YEAR, days) if days >= YEAR else window(days)
-
-
 def _distances(
     run: CoupledRun, controls: Sequence[xr.Dataset], days: int, store: ColumnStore, sections: Path
 ) -> dict[str, Any]:
     """Of the judged days of a run: figures that decide, RMSE against the controls, its ratio to the noise floor, and
     the largest departure of zonal-mean temperature."""
-    judged_part, grid = judged_days(days), store.grid
-    length = judged_part.stop - judged_part.start
-    reach = controls[0].sizes["time"] if controls else 0
-    members: list[Means] = []
-    if days <= reach:
-        members = [means(one, judged_part, grid) for one in controls]
-    elif length <= reach:
-        members = [means(one, slice(0, length), grid) for one in controls]
-    beside = members if days <= reach else [means(run.control, judged_part, grid)]
-    ours = means(run.daily, judged_part, grid)
+    part, grid = judged_days(days), store.grid
+    inside = bool(controls) and days <= controls[0].sizes["time"]
+    members: list[Means] = [means(one, part if inside else slice(0, part.stop - part.start), grid) for one in controls]
+    beside = members if inside else [means(run.control, part, grid)]
+    ours = means(run.daily, part, grid)
     rmse, floor = against(ours, beside, grid), noise_floor(members, grid)
-    found: dict[str, Any] = {"judged_days": [judged_part.start, judged_part.stop], "rmse": rmse}
+    found: dict[str, Any] = {"judged_days": [part.start, part.stop], "rmse": rmse}
     found["ratio"] = {key: rmse[key] / floor[key] for key in rmse if floor.get(key)}
     if "zonal_temperature" in ours:
         worst = worst_zonal(ours, beside, grid)
-        level = int(np.argmin(np.abs(np.asarray(grid.vertical.sigma_levels) - worst["sigma"])))
-        name = "zonal_temperature"
-        apart = (ours[name] - np.mean([one[name] for one in beside], axis=0))[level]
-        found["worst_zonal_temperature"] = worst | foretold_by(sections, apart, level, worst["latitude"], grid)
-    return found | verdict(run.comparison.isel(time=slice(0, days)), judged_part)
+        control = np.mean([one["zonal_temperature"] for one in beside], axis=0)
+        found["worst_zonal_temperature"] = worst | foretold_by(
+            sections, ours["zonal_temperature"] - control, worst, grid
+        )
+    return found | verdict(run.comparison.isel(time=slice(0, days)), part)
 
 
 def foretold_by(
-    sections: Path, apart: NDArray[np.float64], level: int, latitude: float, grid: ColumnGrid
+    sections: Path, apart: NDArray[np.float64], worst: dict[str, float], grid: ColumnGrid
 ) -> dict[str, float]:
-    """What the offline evaluation says of a level whose zonal-mean temperature departs online.
+    """What the offline evaluation says of the level whose zonal-mean temperature departs most online.
 
     Args:
         sections: of the evaluation; empty where there is none.
-        apart: online departure of that level, (column,), K.
-        level: which.
-        latitude: of the row that departs most.
+        apart: online departure, (level, column), K.
+        worst: where it is largest, see :func:`subgrid.coupling.ensemble.worst_zonal`.
         grid: of the columns, with rows of latitude.
 
     Returns:
@@ -192,11 +180,12 @@ def foretold_by(
     """
     if not sections.exists():
         return {}
+    level = int(worst["level"])
     bias = open_climate(sections)["bias_temperature_tendency"][:, level].values * SECONDS_PER_DAY
     rows, row = zonal_rows(grid)
-    by_row = [float(apart[row == k][0]) for k in range(len(rows))]
+    by_row = [float(apart[level, row == k][0]) for k in range(len(rows))]
     return {
-        "offline_error_K_per_day": float(bias[np.argmin(np.abs(rows - latitude))]),
+        "offline_error_K_per_day": float(bias[np.argmin(np.abs(rows - worst["latitude"]))]),
         "rank_correlation": float(spearmanr(bias, by_row).statistic),
     }
 

@@ -18,12 +18,12 @@ from subgrid.base.files import make_folder, only_writer, read_json
 from subgrid.base.formats import ONLINE, read_record, write_record
 from subgrid.columns.grid import ColumnGrid
 from subgrid.columns.store import ColumnStore, open_store
-from subgrid.coupling.compare import REGIONS, SERIES
+from subgrid.coupling.compare import REGIONS, SERIES, YEAR
 from subgrid.coupling.run import CoupleConfig, CoupledRun
 from subgrid.report.design import DESIGN, UNCLOSED, design_page
 from subgrid.scores.climate import area_mean
 from subgrid.training.fit import TrainConfig
-from subgrid.workflows.coupled import YEAR, Coupled, run_coupled, scores
+from subgrid.workflows.coupled import Coupled, run_coupled, scores
 from subgrid.workflows.matrix import ARCHITECTURES, SEEDS
 from subgrid.workflows.matrix_online import CLOSED, QUARTER, START, best_of_each, control_ensemble
 from subgrid.workflows.stores import FINER_STORE, TERMS_STORE, finer_store, store_with_terms, warmer_store

@@ -16,11 +16,12 @@ import xarray as xr
 from subgrid.base.files import make_folder, only_writer
 from subgrid.base.formats import ONLINE, read_record, write_record
 from subgrid.columns.store import ColumnStore, open_store
+from subgrid.coupling.compare import YEAR, window
 from subgrid.coupling.ensemble import means, noise_floor
 from subgrid.coupling.run import OWN, CoupleConfig
 from subgrid.hosts.climate import open_climate
 from subgrid.report.results_online import results_online_page
-from subgrid.workflows.coupled import YEAR, Coupled, judged_days, run_coupled, scores
+from subgrid.workflows.coupled import Coupled, run_coupled, scores
 from subgrid.workflows.matrix import ARCHITECTURES, RECIPES, SEEDS, plan
 from subgrid.workflows.sweep import Cell
 
@@ -90,7 +91,7 @@ def control_ensemble(store: Path, coupled: Path, folder: Path, held: ColumnStore
     run_coupled(members, coupled, coupled, "controls")
     daily = [open_climate(coupled / member.name / "daily") for member in members]
     floors = {
-        str(days): noise_floor([means(one, judged_days(days), held.grid) for one in daily], held.grid)
+        str(days): noise_floor([means(one, window(days), held.grid) for one in daily], held.grid)
         for days in (MONTH, QUARTER, YEAR)
     }
     write_record(folder / FLOOR, ONLINE, {"controls": CONTROLS, "noise_K": NOISE, "start": START, "floors": floors})
