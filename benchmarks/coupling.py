@@ -153,7 +153,7 @@ def memory_slope(host: Any, restart: Path, emulator: Any, days: int, folder: Pat
 
 def main() -> None:
     """Both networks through both bridges, then a long run."""
-    chosen = options(__doc__, days={"type": int, "default": 90, "help": "length of the run that watches memory"})
+    chosen = options(__doc__, days={"type": int, "default": 365, "help": "length of the run that watches memory"})
     smoke = chosen.smoke
     networks, bridges = (("mlp",), ("jax",)) if smoke else (("mlp", "unet"), ("jax", "callback"))
     rounds, days = (1, 2) if smoke else (7, chosen.days)

@@ -192,10 +192,10 @@ def design(store: Path, out: Path, docs: Path | None = None) -> Path:
             FINER: lambda: finer_store(held, out, FINER_DAYS),
         }
         runner = _Runner(held, makers, out, docs, folder)
-        years = long_trials(store, best_of_each(docs / "results_online"))
-        runner.run(years)
-        longest = [*five_years(folder, years), *finer_trials(out / FINER_STORE, folder, years)]
         trials = first_trials(store)
+        a_year = [*long_trials(store, best_of_each(docs / "results_online")), *(t for t in trials if t.days == YEAR)]
+        runner.run(a_year)
+        longest = [*five_years(folder, a_year), *finer_trials(out / FINER_STORE, folder, a_year)]
         runner.run([*longest, *trials, *warm_trials(trials), *process_trials(out / TERMS_STORE)])
     return design_page(folder, docs)
 
@@ -211,8 +211,7 @@ def finer_trials(store: Path, folder: Path, years: Sequence[Trial]) -> list[Tria
     best = closest(folder, years)
     if best is None:
         return []
-    train = best.cell.train
-    cell = network(store, train.architecture, train.recipe, name=f"{best.cell.name}-{FINER}")
+    cell = Cell(f"{best.cell.name}-{FINER}", replace(best.cell.train, data=str(store)))
     return [Trial(f"{cell.name}-two-years", f"{best.text}, T31", cell, FINER_DAYS, climate=FINER)]
 
 
