@@ -69,7 +69,7 @@ matrix-online: $(READY)
 	$(BIN)/subgrid study design --data $(OUT)/store.zarr --out $(OUT)/design --docs docs
 	$(BIN)/subgrid leaderboard docs/results_online docs/results_design --out $(OUT)/leaderboard.html
 
-# About eight minutes; each goal beside its floor from the same run. BENCH="--docs docs/performance.md" writes the page.
+# About half an hour; each goal beside its floor from the same run. BENCH="--docs docs/performance.md" writes the page.
 bench: $(READY)
 	$(BIN)/python benchmarks/table.py $(BENCH)
 
