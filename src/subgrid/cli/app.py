@@ -198,22 +198,47 @@ def ensemble(words: Words = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def export(run: Run, words: Words = None, as_json: Json = False) -> None:
-    """Write an emulator as TorchScript (raw SI in and out), checked against the original.
+def export(
+    run: Run,
+    words: Words = None,
+    target: Annotated[str, typer.Option(help="torchscript, ftorch, e3sm or cam")] = "ftorch",
+    out: Annotated[str, typer.Option(help="the bundle's folder (default: RUN/export)")] = "",
+    as_json: Json = False,
+) -> None:
+    """Write a bundle for a Fortran model: TorchScript (raw SI in and out), module, driver, vectors, card.
 
-    Example: subgrid export run out=run/export
+    Example: subgrid export run --target ftorch --out bundle
     """
-    from subgrid.cli.verbs import export_settings, results_of, store_of
-    from subgrid.deployment.torchscript import export as export_run
+    from subgrid.cli.verbs import export_settings, results_of
+    from subgrid.deployment.bundle import export as export_run
 
-    settings = export_settings(words or [])
-    out = results_of(run, settings["out"], "export")
-    report = export_run(run, store_of(run, settings["data"]), out, settings["variables"], settings["trust"])
+    config, folder = export_settings(run, target, words or []), results_of(run, out, "export")
+    report = export_run(run, folder, config)
     line = (
-        f"{out}/model.pt: {report['n_in']} -> {report['n_out']}, largest difference "
+        f"{folder}: {report['name']} for {report['target']}, {report['n_in']} -> {report['n_out']}, largest difference "
         f"{report['max_relative_difference']:.1e} of an output's spread"
     )
-    say(report, as_json, [line])
+    say(report, as_json, [line, f"{folder}/README.md says what comes next; check it with `subgrid verify {folder}`"])
+
+
+@app.command()
+def verify(
+    bundle: Annotated[str, typer.Argument(help="a folder that `subgrid export` wrote")],
+    fortran: Annotated[
+        bool | None,
+        typer.Option("--fortran/--no-fortran", help="build and run the driver (default: where that is possible)"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a bundle: checksums, contract, shapes, test vectors, rows of zeros, and the Fortran driver.
+
+    Example: subgrid verify bundle
+    """
+    from subgrid.deployment.verify import verify as verify_bundle
+
+    checks = verify_bundle(bundle, fortran)
+    words = {True: "holds", None: "not looked at"}
+    say({"checks": checks}, as_json, [f"{one['name']:18s} {words[one['holds']]:14s} {one['seen']}" for one in checks])
 
 
 @app.command()

@@ -80,12 +80,16 @@ class CoupleWords(Drive):
 
 @dataclass(frozen=True)
 class ExportWords:
-    """``subgrid export``; an empty ``data`` is the store of the training run, an empty ``out`` RUN/export."""
+    """``subgrid export`` beside its options; an empty ``data`` is the store of the training run."""
 
     data: str = ""
-    out: str = ""
+    name: str = ""
+    pcols: int = 16
+    online: str = ""
+    licence: str = ""
     variables: str = ""
     trust: bool = False
+    emulator: str = "as_trained"
 
 
 def _defaults(config: type) -> dict[str, Any]:
@@ -383,9 +387,15 @@ def evaluate_settings(words: list[str]) -> dict[str, Any]:
     return {**settings, "constraints": changes}
 
 
-def export_settings(words: list[str]) -> dict[str, Any]:
-    """Words of ``subgrid export``."""
-    return _typed(ExportWords, compose(ExportWords, words))
+def export_settings(run: str, target: str, words: list[str]) -> Any:
+    """Words of ``subgrid export`` -> its config; ``emulator.top=15`` and its like become ``constraints``."""
+    from subgrid.deployment.bundle import ExportConfig
+
+    settings = compose(ExportWords, words, groups={"emulator": {"as_trained": {}}}, open_groups=["emulator"])
+    changes = _changes(settings)
+    settings = _typed(ExportWords, settings)
+    settings["data"] = store_of(run, settings["data"])
+    return ExportConfig(**settings, target=target, constraints=changes)
 
 
 def _typed(words: type, settings: dict[str, Any]) -> dict[str, Any]:

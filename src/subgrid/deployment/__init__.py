@@ -1,5 +1,6 @@
 """Floor 7: the emulator as an artefact that other languages load."""
 
-from subgrid.deployment.torchscript import export
+from subgrid.deployment.bundle import ExportConfig, export
+from subgrid.deployment.verify import verify
 
-__all__ = ["export"]
+__all__ = ["ExportConfig", "export", "verify"]

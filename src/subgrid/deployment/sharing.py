@@ -17,8 +17,9 @@ from urllib.parse import unquote, urlsplit
 
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.base.files import make_folder, only_writer, partial_path, writable, write_json, write_text
-from subgrid.base.formats import RUN, SHARED, mark, read_record
+from subgrid.base.formats import SHARED, mark, read_record
 from subgrid.base.hub import ask, quiet_library, sha256
+from subgrid.deployment.runs import require_finished
 from subgrid.emulator.files import load
 
 logger = logging.getLogger("subgrid")
@@ -127,14 +128,11 @@ def _require_run(run: Path) -> dict[str, Any]:
     """What the manifest tells of a run; refused unless it is finished and its emulator loads."""
     if not (run / "emulator" / "emulator.json").is_file():
         raise SubgridError(f"{run} is no run folder with an emulator: train one with `subgrid train`, or blend some")
-    blend = (run / "blend.json").is_file()
-    if not blend:
-        read_record(run / "config.json", RUN)
-        if not (run / "metrics.json").is_file():
-            raise SubgridError(f"{run} is not finished: give its `subgrid train` command again first")
+    require_finished(run)
     emulator = load(run)
     names = [variable.name for variable in emulator.variables.targets]
-    return {"holds": "blend" if blend else "run", "variables": emulator.variables.name, "targets": names}
+    holds = "blend" if (run / "blend.json").is_file() else "run"
+    return {"holds": holds, "variables": emulator.variables.name, "targets": names}
 
 
 def _files(run: Path, checkpoints: bool) -> list[str]:

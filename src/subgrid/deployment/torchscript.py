@@ -1,11 +1,8 @@
-"""TorchScript of an emulator: a traced core inside a scripted shell that asserts shapes."""
+"""TorchScript of a host's view of an emulator: a traced core inside a scripted shell that asserts shapes."""
 
 from __future__ import annotations
 
-import io
-import json
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,22 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from subgrid.base.errors import SubgridError
-from subgrid.base.files import only_writer, write_file, write_json
-from subgrid.base.formats import BUNDLE, mark, write_record
-from subgrid.base.logs import log_file
-from subgrid.base.provenance import versions
-from subgrid.columns.store import Split, open_store
-from subgrid.columns.variables import channel_labels
-from subgrid.emulator.base import ColumnEmulator
-from subgrid.emulator.files import load_for_store, require_emulator
+from subgrid.deployment.vectors import largest_difference
 from subgrid.emulator.flat import TILE, FlatEmulator, whole_tiles
 
 #: Batch sizes at which an export is checked, as hosts chunk their columns.
 BATCHES = (1, 7, 384)
-#: Splits on whose columns it is checked, the first one that the store has.
-SPLITS = ("test", "scoring", "validation", "train")
-#: Largest difference, in spreads of each output, allowed at another batch size than the traced one.
-TOLERANCE = 1e-5
 
 
 class _Core(nn.Module):
@@ -78,13 +64,13 @@ class Shell(nn.Module):
         return y
 
 
-def script(emulator: ColumnEmulator, sample: Tensor) -> torch.jit.ScriptModule:
-    """The emulator as TorchScript, traced on ``sample`` (n, n_in) in evaluation mode; it runs where its weights are.
+def script(flat: FlatEmulator, sample: Tensor) -> torch.jit.ScriptModule:
+    """The view as TorchScript, traced on ``sample`` (n, n_in) in evaluation mode; it runs where its weights are.
 
     Raises:
         SubgridError: an operation of the emulator cannot be scripted; it is named.
     """
-    flat = FlatEmulator(emulator).cpu().eval()
+    flat = flat.cpu().eval()
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         try:
@@ -120,27 +106,14 @@ def _follow_device(module: Any) -> None:
             node.destroy()
 
 
-def relative_difference(
-    found: NDArray[np.float32], expected: NDArray[np.float32], spread: NDArray[np.float64]
-) -> float:
-    """max |found - expected| / spread over all channels that vary; infinite if anything is not finite."""
-    if not (np.isfinite(found).all() and np.isfinite(expected).all()):
-        return float("inf")
-    varies = spread > 0
-    if not varies.any():
-        return 0.0
-    gap = np.abs(found.astype(np.float64) - expected).max(axis=0)
-    return float((gap[varies] / spread[varies]).max())
-
-
 def differences(
     module: torch.jit.ScriptModule,
-    emulator: ColumnEmulator,
+    flat: FlatEmulator,
     sample: NDArray[np.float32],
     spread: NDArray[np.float64],
 ) -> dict[str, float]:
     """Scripted against eager: at each batch size of :data:`BATCHES` alike, and against the whole sample at once."""
-    flat = FlatEmulator(emulator).eval()
+    flat = flat.eval()
     x = torch.from_numpy(sample)
     with torch.inference_mode():
         whole = flat(x)[0].numpy()
@@ -149,97 +122,6 @@ def differences(
             pieces = [x[i : i + size] for i in range(0, len(x) - size + 1, size)]
             scripted = torch.cat([module(piece) for piece in pieces]).numpy()
             eager = torch.cat([flat(piece)[0] for piece in pieces]).numpy()
-            found["same_batch"] = max(found["same_batch"], relative_difference(scripted, eager, spread))
-            found[str(size)] = relative_difference(scripted, whole[: len(scripted)], spread)
+            found["same_batch"] = max(found["same_batch"], largest_difference(scripted, eager, spread))
+            found[str(size)] = largest_difference(scripted, whole[: len(scripted)], spread)
     return found
-
-
-def export(
-    run: Path | str, data: Path | str, out: Path | str, variables: str = "", trust: bool = False
-) -> dict[str, Any]:
-    """Write ``model.pt``, ``contract.json`` and ``report.json`` (the measured differences) to ``out``.
-
-    Args:
-        run: run folder, emulator folder, or a published network's TorchScript file.
-        data: a store on whose test columns the export is checked (else on those of scoring, validation or train).
-        out: folder to write.
-        variables: what a TorchScript file reads; empty for folders.
-        trust: load the TorchScript file of a folder that holds a published network.
-
-    Raises:
-        SubgridError: the store has other levels; or the scripted model differs from the emulator: at all at the same
-            batch size, or by more than 1e-5 of an output's spread at another one.
-    """
-    out = Path(out)
-    require_emulator(run)
-    store = open_store(data)
-    split = store[next((name for name in SPLITS if name in store.split_names), SPLITS[0])]
-    emulator = load_for_store(run, store, variables, trust)
-    if store.grid.levels != emulator.levels:
-        raise SubgridError(
-            f"{data} has {store.grid.levels} levels, the emulator {emulator.levels}: check it on a store with "
-            "its own levels"
-        )
-    sample = _sample(split, emulator, 3 * max(BATCHES))
-    spread = split.variable_statistics(emulator.variables.targets)["std"]
-    with only_writer(out), log_file(out, "export"):
-        (out / "report.json").unlink(missing_ok=True)  # written last, it says "finished": not of an older model
-        module = script(emulator, torch.from_numpy(sample[: max(BATCHES)]))
-        contract = _contract(emulator)
-        extra = {"contract.json": json.dumps(contract)}
-        made = io.BytesIO()  # on a full disk torch itself ends the process
-        torch.jit.save(module, made, _extra_files=extra)
-        write_file(out / "model.pt", lambda beside: beside.write_bytes(made.getbuffer()))
-        # TorchScript executes on loading: this is the file that was just written.
-        loaded = torch.jit.load(str(out / "model.pt"), map_location="cpu")
-        found = differences(loaded, emulator, sample, spread)
-        largest = max(found.values())
-        if found["same_batch"] > 0 or largest > TOLERANCE:
-            (out / "model.pt").unlink()
-            raise SubgridError(
-                f"the scripted model differs from the emulator by {found} of an output's spread; allowed are 0 at the "
-                f"same batch size and {TOLERANCE:g} otherwise"
-            )
-        report = {
-            "max_relative_difference": largest,
-            "same_batch": found.pop("same_batch"),
-            "batches": found,
-            "split": split.name,
-            "file": "model.pt",
-            "bytes": (out / "model.pt").stat().st_size,
-            "n_in": contract["n_in"],
-            "n_out": contract["n_out"],
-        }
-        write_json(out / "contract.json", contract)
-        write_record(out / "report.json", BUNDLE, report)
-        return report
-
-
-def _sample(split: Split, emulator: ColumnEmulator, count: int) -> NDArray[np.float32]:
-    """The first ``count`` columns of a split, repeated where it holds fewer."""
-    found: list[NDArray[np.float32]] = []
-    for block in range(split.blocks):
-        found.append(split.read_variables(emulator.variables.inputs, block))
-        if sum(map(len, found)) >= count:
-            break
-    columns = np.concatenate(found)
-    return np.resize(columns, (count, columns.shape[1]))
-
-
-def _contract(emulator: ColumnEmulator) -> dict[str, Any]:
-    levels = emulator.levels
-    flat = FlatEmulator(emulator)
-    return {
-        **mark(BUNDLE),
-        "inputs": channel_labels(emulator.variables.inputs, levels),
-        "outputs": channel_labels(emulator.variables.targets, levels),
-        "units": {v.name: v.units for v in (*emulator.variables.inputs, *emulator.variables.targets)},
-        "n_in": flat.n_in,
-        "n_out": flat.n_out,
-        "levels": levels,
-        "level_order": "0 = top",
-        "dtype": "float32",
-        "time_step_s": emulator.time_step,
-        "answer": emulator.answer,
-        "versions": versions(),
-    }

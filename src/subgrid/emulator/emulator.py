@@ -138,11 +138,20 @@ class Emulator(ColumnEmulator):
         Raises:
             SubgridError: the emulator was trained without ``confidence``.
         """
+        return self.with_confidence(profile_values, scalar_values)[2:]
+
+    def with_confidence(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The answer of :meth:`forward` and :meth:`confidence`, of one call of the network.
+
+        Raises:
+            SubgridError: the emulator was trained without ``confidence``.
+        """
         if not self.config.confidence:
             raise SubgridError("the emulator has no confidence: train it with recipe=confidence")
-        shape = self.network.shape
-        p, s = self.network(*self.encode(profile_values, scalar_values))
-        return p[:, :, shape.profiles_out :], s[:, shape.scalars_out :]
+        cut_p, cut_s = self.network.shape.profiles_out, self.network.shape.scalars_out
+        both_p, both_s = self.network(*self.encode(profile_values, scalar_values))
+        p, s, _ = self._answered(profile_values, scalar_values, both_p[:, :, :cut_p], both_s[:, :cut_s])
+        return p, s, both_p[:, :, cut_p:], both_s[:, cut_s:]
 
     def decode(self, profile_values: Tensor, scalar_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised outputs -> raw SI (within the training range if ``clip_outputs``), and the share outside."""
@@ -164,13 +173,19 @@ class Emulator(ColumnEmulator):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """As :meth:`forward`, and how far each input lies beyond its training range, widened by ``clip_margin``."""
         p, s, inputs_outside, distance = self._encode(profile_values, scalar_values)
-        p, s = self.predict(p, s)
+        p, s, counted = self._answered(profile_values, scalar_values, *self.predict(p, s))
+        return p, s, memory, torch.cat([inputs_outside.unsqueeze(1), counted], dim=1), distance
+
+    def _answered(
+        self, profile_values: Tensor, scalar_values: Tensor, p: Tensor, s: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw inputs and normalised outputs -> raw outputs within bounds and constraints, and what these counted."""
         p, s, outputs_outside = self.decode(p, s)
-        counted = [inputs_outside.unsqueeze(1), outputs_outside.unsqueeze(1)]
+        counted = [outputs_outside.unsqueeze(1)]
         for constraint in self.constraints:
             p, s, count = constraint(profile_values, scalar_values, p, s)
             counted.append(count.reshape(count.shape[0], -1))
-        return p, s, memory, torch.cat(counted, dim=1), distance
+        return p, s, torch.cat(counted, dim=1)
 
 
 def _distribution(network: Network) -> ProbabilisticNetwork:

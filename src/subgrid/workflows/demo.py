@@ -17,7 +17,7 @@ from subgrid.base.logs import log_file
 from subgrid.base.provenance import versions
 from subgrid.base.resources import PeakMemory
 from subgrid.coupling.run import CoupleConfig, couple
-from subgrid.deployment.torchscript import export
+from subgrid.deployment import ExportConfig, export
 from subgrid.evaluation.offline import EvaluateConfig, evaluate
 from subgrid.hosts.base import host
 from subgrid.hosts.sampling import GenerateConfig
@@ -102,7 +102,7 @@ def run_demo(folder: Path, tiny: bool = False) -> dict[str, Any]:
         times.stage(
             "export",
             (folder / "export" / "report.json").exists(),
-            lambda: export(chosen.run, chosen.store, folder / "export"),
+            lambda: export(chosen.run, folder / "export", ExportConfig(str(chosen.store))),
         )
         memory.sample()
         times.peak(memory.gib)
@@ -195,7 +195,7 @@ def commands(folder: Path, tiny: bool = False) -> list[str]:
         ),
         f"subgrid evaluate {chosen.run} out={folder / 'evaluation'}",
         f"subgrid couple {chosen.run} days={chosen.couple.days} out={folder / 'coupled'}",
-        f"subgrid export {chosen.run} out={folder / 'export'}",
+        f"subgrid export {chosen.run} --out {folder / 'export'}",
         f"subgrid report {folder}",
     ]
 
