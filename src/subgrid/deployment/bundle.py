@@ -25,7 +25,6 @@ from subgrid.base.files import (
     partial_path,
     read_json,
     replace_folder,
-    writable,
     write_file,
     write_json,
     write_text,
@@ -125,8 +124,10 @@ def export(run: Path | str, out: Path | str, config: ExportConfig) -> dict[str, 
     _require_room(out)
     store = open_store(config.data)
     view, trained = _view(run, store, config)
-    with only_writer(out), writable(out), _built(out) as built, log_file(built, "export"):
-        report = _write(built, run, store, view, trained, config)
+    with only_writer(out), _built(out) as built:
+        with log_file(built, "export"):
+            report = _write(built, run, store, view, trained, config)
+        write_text(built / SUMS, checksum_lines(built))
     return report
 
 
@@ -147,9 +148,10 @@ def _view(run: Path, store: ColumnStore, config: ExportConfig) -> tuple[HostView
 def _write(
     built: Path, run: Path, store: ColumnStore, view: HostView, trained: Any, config: ExportConfig
 ) -> dict[str, Any]:
-    """Everything of the bundle, the checksums last."""
+    """Everything of the bundle but its checksums."""
     split = store[next((name for name in SPLITS if name in store.split_names), SPLITS[0])]
-    sample = view.sample(split, 3 * max(BATCHES))
+    columns = view.sample(split, min(max(store.grid.columns, 3 * max(BATCHES)), MOST_COLUMNS))
+    sample = columns[: 3 * max(BATCHES)]
     spread = _scale(view, sample, view.spread(split))
     save_emulator(view.emulator, built / WEIGHTS)
     checksums = {f"{WEIGHTS}/{p.name}": sha256(p) for p in sorted((built / WEIGHTS).iterdir()) if p.is_file()}
@@ -160,8 +162,7 @@ def _write(
     contract = {**inside, "model": of_model(built / MODEL)}
     write_json(built / CONTRACT, contract)
     low, high = (bound.astype(np.float32) for bound in view.ranges(split))
-    columns = sample[: min(store.grid.columns, len(sample), MOST_COLUMNS)]
-    write_vectors(make_folder(built / VECTORS), module, columns, low, high, spread, config.pcols)
+    write_vectors(built / VECTORS, module, columns[: store.grid.columns], low, high, spread, config.pcols)
     report = {
         "max_relative_difference": max(found.values()),
         "same_batch": found.pop("same_batch"),
@@ -186,7 +187,6 @@ def _write(
         texts |= cam_files(contract)
     for path, text in texts.items():
         write_text(make_folder((built / path).parent) / Path(path).name, text)
-    write_text(built / SUMS, checksum_lines(built))
     return report
 
 
@@ -238,9 +238,9 @@ def _timed(module: Any, sample: NDArray[np.float32], pcols: int) -> dict[str, fl
 
 
 def checksum_lines(folder: Path) -> str:
-    """Checksums of all files of a folder but their own list, as ``sha256sum`` writes and checks them."""
-    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != SUMS)
-    return "".join(f"{sha256(folder / path)}  {path}\n" for path in files if not Path(path).name.startswith("."))
+    """Checksums of all files of a folder, as ``sha256sum`` writes and checks them."""
+    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return "".join(f"{sha256(folder / path)}  {path}\n" for path in files)
 
 
 def fortran_name(run: Path) -> str:

@@ -39,11 +39,21 @@ def model_card(run: Path, contract: dict[str, Any], report: dict[str, Any], onli
         c=contract,
         report=report,
         settings=settings,
-        store=made.get("store", {}),
+        store=_flat(made.get("store", {})),
         scores=_scores(run),
         online=_online(run, online),
         licence=licence,
     )
+
+
+def _flat(store: dict[str, Any]) -> dict[str, str]:
+    """Settings of the store, a line for each group of them; versions have their place in the contract."""
+    found = {}
+    for name, held in store.items():
+        if name != "versions":
+            parts = (f"{key} {value}" for key, value in held.items()) if isinstance(held, dict) else (str(held),)
+            found[name] = ", ".join(parts)
+    return found
 
 
 def readme(contract: dict[str, Any]) -> str:

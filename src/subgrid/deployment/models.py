@@ -72,4 +72,4 @@ def e3sm_files(contract: dict[str, Any]) -> dict[str, str]:
 def cam_files(contract: dict[str, Any]) -> dict[str, str]:
     """Namelist fragment and notes on the interface: relative path -> text."""
     values = {"c": contract, "fields": CAM_FIELDS}
-    return {"cam/user_nl_cam": fill("user_nl_cam.jinja", **values), "cam/INTERFACE.md": fill("cam.md.j2", **values)}
+    return {"cam/user_nl_cam": fill("user_nl_cam.jinja", **values), "cam/INTERFACE.md": fill("cam.md.jinja", **values)}

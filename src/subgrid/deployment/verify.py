@@ -18,7 +18,8 @@ from torch import Tensor
 from subgrid.base.errors import SubgridError
 from subgrid.base.files import read_json
 from subgrid.base.formats import BUNDLE, require_format
-from subgrid.deployment.bundle import SUMS, TOLERANCE, VECTORS, checksum_lines
+from subgrid.base.hub import sha256
+from subgrid.deployment.bundle import SUMS, TOLERANCE, VECTORS
 from subgrid.deployment.contract import CONTRACT, MODEL, of_model, same_contract
 from subgrid.deployment.vectors import Vectors, read_vectors, run_vectors
 
@@ -75,27 +76,16 @@ def _contract(bundle: Path) -> dict[str, Any]:
 
 
 def _checksums(bundle: Path) -> Check:
-    """Every file as listed, none missing, none more."""
+    """Every listed file is there and as it was; what was built beside them is no part of the bundle."""
     if not (bundle / SUMS).is_file():
         raise SubgridError(f"{bundle / SUMS} is missing: export the bundle again")
-    listed = dict(reversed(line.split("  ", 1)) for line in (bundle / SUMS).read_text().splitlines() if line.strip())
-    held = dict(reversed(line.split("  ", 1)) for line in checksum_lines(bundle).splitlines())
-    for path in sorted({*listed, *held}):
-        if listed.get(path) != held.get(path):
-            what = (
-                "was changed"
-                if path in listed and path in held
-                else "is missing"
-                if path in listed
-                else "is not listed"
-            )
+    lines = [line.split("  ", 1) for line in (bundle / SUMS).read_text().splitlines() if "  " in line]
+    for checksum, path in lines:
+        there = (bundle / path).is_file()
+        if not there or sha256(bundle / path) != checksum:
+            what = "was changed" if there else "is missing"
             raise SubgridError(f"{bundle / path} {what} ({SUMS}): export the bundle again, or fetch it again")
-    return Check("checksums", True, f"{len(listed)} files as listed")
-
-
-def _sums(text: str) -> dict[str, str]:
-    """Checksums by path."""
-    return {path: checksum for checksum, path in (line.split("  ", 1) for line in text.splitlines() if "  " in line)}
+    return Check("checksums", True, f"{len(lines)} files as listed")
 
 
 def _version(contract: dict[str, Any]) -> Check:
@@ -190,7 +180,8 @@ def _driver(bundle: Path, contract: dict[str, Any], asked: bool | None) -> Check
     with tempfile.TemporaryDirectory(prefix="subgrid-verify-") as built:
         _run(["cmake", "-S", str(bundle), "-B", built, prefix], "configuring the Fortran driver")
         _run(["cmake", "--build", built], "building the Fortran driver")
-        told = _run([str(Path(built) / f"{contract['name']}_driver"), str(bundle)], "the Fortran driver")
+        given = [str(bundle / MODEL), str(bundle / VECTORS)]
+        told = _run([str(Path(built) / f"{contract['name']}_driver"), *given], "the Fortran driver")
     return Check("fortran driver", True, told.strip().splitlines()[-1])
 
 
