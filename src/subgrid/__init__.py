@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from subgrid.columns import open_store
     from subgrid.coupling import CoupleConfig, couple
-    from subgrid.deployment import export
+    from subgrid.deployment import ExportConfig, export, verify
     from subgrid.emulator import Emulator, EmulatorConfig, load
     from subgrid.evaluation import EvaluateConfig, evaluate, predict
     from subgrid.hosts.base import host
@@ -31,7 +31,9 @@ _PLACES = {
     "predict": "subgrid.evaluation",
     "CoupleConfig": "subgrid.coupling",
     "couple": "subgrid.coupling",
+    "ExportConfig": "subgrid.deployment",
     "export": "subgrid.deployment",
+    "verify": "subgrid.deployment",
     "host": "subgrid.hosts.base",
 }
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "Emulator",
     "EmulatorConfig",
     "EvaluateConfig",
+    "ExportConfig",
     "TrainConfig",
     "couple",
     "evaluate",
@@ -48,6 +51,7 @@ __all__ = [
     "load",
     "open_store",
     "predict",
+    "verify",
 ]
 
 

@@ -148,7 +148,7 @@ WRONG_WORDS: list[tuple[list[str], str]] = [
     (["evaluate", "x", "seed=-1"], "seed=-1"),
     (["evaluate", "x", "trust=perhaps"], "trust"),
     (["evaluate", "x", "varables=v2_rh"], "variables"),
-    (["export", "x", "ot=y"], "out"),
+    (["export", "x", "dat=y"], "data"),
     (["data", "convert", "kagle", "x", "y"], "kaggle"),
     ([*KAGGLE[:-2]], "--grid ClimSim_low-res_grid-info.nc"),
     ([*KAGGLE, "--test-share", "1.5"], "test_share=1.5"),
@@ -316,7 +316,7 @@ def first_weight(state: dict[str, torch.Tensor]) -> str:
 CLIMSIM = ("data", "convert", "climsim", "{empty}", "{out}", "--variables", "v1")
 NEW = ("train", "data={store}", "out={out}", "recipe.epochs=1", "recipe.batch_size=64")
 SCORE, COUPLE = ("evaluate", "{run}", "data={store}", "out={out}"), ("couple", "{run}", "data={store}", "out={out}")
-EXPORT, INFO = ("export", "{run}", "data={store}", "out={out}"), ("data", "info", "{store}")
+EXPORT, INFO = ("export", "{run}", "data={store}", "--out", "{out}"), ("data", "info", "{store}")
 OFFICIAL = (*NEW, "emulator.normalization=official", "emulator.inputs=raw")
 NORMS = "emulator.normalization_folder={}"
 PUBLISHED = ("variables=v2_rh", "data={store}", "out={out}")
@@ -517,12 +517,12 @@ CASES = {
         ("evaluate", "{run}/net.pt", "data={store}", "out={out}"), "name its variables", foreign(9), USAGE
     ),
     "published: unknown variables": Case(
-        ("export", "{run}/net.pt", "data={store}", "out={out}", "variables=v2_hr"), "v2_rh", foreign(9), USAGE
+        ("export", "{run}/net.pt", "data={store}", "--out", "{out}", "variables=v2_hr"), "v2_rh", foreign(9), USAGE
     ),
     "published: no store": Case(("evaluate", "{run}/net.pt", "variables=v2_rh"), "add data=STORE", foreign(9), USAGE),
     "published: another width": Case(("evaluate", "{run}/net.pt", *PUBLISHED), "does not take 89 numbers", foreign(9)),
     "published: it gives another width": Case(
-        ("export", "{run}/net.pt", *PUBLISHED), "gives (8, 89), expected is (8, 56)", foreign(89)
+        ("export", "{run}/net.pt", *PUBLISHED[:2], "--out", "{out}"), "gives (8, 89), expected is (8, 56)", foreign(89)
     ),
     "published: a run with variables": Case(("evaluate", "{run}", *PUBLISHED), "says itself what it reads", code=USAGE),
     "published: not trusted": Case(SCORE, "trust=true on the command line", published_folder),
@@ -552,7 +552,14 @@ CASES = {
         "bundle format version 9, this subgrid reads version 1",
         begun("report.json", {"kind": "subgrid bundle", "format_version": 9, "max_relative_difference": 0.0}),
     ),
-    "export: below a file": Case((*EXPORT[:3], "out={file}/bundle"), "cannot write"),
+    "export: below a file": Case((*EXPORT[:3], "--out", "{file}/bundle"), "cannot write"),
+    "export: something else there": Case((*EXPORT[:3], "--out", "{run}"), "is there and holds no bundle"),
+    "export: no such target": Case((*EXPORT, "--target", "cesm"), "--target 'cesm'", code=USAGE),
+    "export: not what E3SM hands over": Case((*EXPORT, "--target", "e3sm"), "v2_rh_mc", code=USAGE),
+    "export: no name for Fortran": Case((*EXPORT, "name=U-Net"), "a Fortran module's name", code=USAGE),
+    "export: not finished": Case(EXPORT, "is not finished", lambda store, run: (run / "metrics.json").unlink()),
+    "export: no coupled run": Case((*EXPORT, "online={empty}"), "is no finished coupled run"),
+    "verify: no bundle": Case(("verify", "{empty}"), "is no bundle (contract.json is missing)"),
     "export: an empty data": Case(("export", "{run}", "data={empty}"), "no zarr.json"),
 }
 

@@ -31,6 +31,7 @@ TINY = {
     "train": ["recipe.epochs=1", "recipe.batch_size=256", "precision=32-true"],
     "evaluate": [],
     "export": [],
+    "verify": ["--no-fortran"],
     "report": [],
 }
 
@@ -114,7 +115,8 @@ def no_work(monkeypatch):
         "subgrid.columns.kaggle.convert": ("convert", reached),
         "subgrid.columns.store": ("open_store", reached),
         "subgrid.coupling.run": ("couple", check_coupling),
-        "subgrid.deployment.torchscript": ("export", reached),
+        "subgrid.deployment.bundle": ("export", reached),
+        "subgrid.deployment.verification": ("verify", reached),
         "subgrid.emulator.files": ("settings_of", trained),
         "subgrid.deployment.sharing": ("push", reached),
         "subgrid.evaluation.blend": ("blend", reached),
@@ -195,7 +197,7 @@ def test_the_cheap_ones_run_one_after_another(closed_store, published, monkeypat
     order = list(TINY)
     # A URL needs the network; the competition's score, its networks and those beside it need columns of ClimSim;
     # several processes begin the program again, which is here that of the tests.
-    absent = ("://", "metrics=kaggle", "data=kaggle.zarr", "devices=")
+    absent = ("://", "metrics=kaggle", "data=kaggle.zarr", "devices=", "--target e3sm", "terms.zarr", "export deep")
     here = (c for c in COMMANDS if verb_of(c) in TINY and not any(word in c for word in absent))
     cheap = sorted(here, key=lambda c: order.index(verb_of(c)))
     assert len(cheap) > 10
@@ -206,6 +208,7 @@ def test_the_cheap_ones_run_one_after_another(closed_store, published, monkeypat
     for made in (
         "run/metrics.json",
         "run/evaluation/scores.json",
+        "bundle/model.pt",
         "run/export/model.pt",
         "demo/report.html",
         "run-official/metrics.json",

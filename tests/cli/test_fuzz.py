@@ -28,7 +28,7 @@ KEYS = {
     "train_days evaluation_days gap_days spin_up_days perturbed_fraction host.name",
     "couple": "data out start days bridge keep timings emulator emulator.clip_margin emulator.water emulator.name",
     "evaluate": "data out split",
-    "export": "data out",
+    "export": "data name pcols licence trust emulator.top emulator.mask emulator.name",
 }
 VALUES = (
     "0",
@@ -91,7 +91,7 @@ BUILD: dict[str, Callable[[list[str]], Any]] = {
     "generate": verbs.generate_settings,
     "couple": lambda words: CoupleConfig(emulator="run", **_without_out(verbs.couple_settings(words))),
     "evaluate": verbs.evaluate_settings,
-    "export": verbs.export_settings,
+    "export": lambda words: verbs.export_settings("run", "ftorch", [w for w in words if not w.startswith("out=")]),
 }
 QUICK = settings(
     derandomize=True,

@@ -15,8 +15,7 @@ import pytest
 
 from subgrid.base.errors import SubgridError
 from subgrid.base.files import only_writer
-from subgrid.deployment import export
-from subgrid.deployment import torchscript as exporting
+from subgrid.deployment import ExportConfig, bundle, export
 from subgrid.emulator import load_emulator
 from subgrid.evaluation import offline as evaluation
 from subgrid.evaluation.offline import EvaluateConfig, evaluate
@@ -49,7 +48,7 @@ def test_every_verb_tells_the_second_process_at_once(trained, generated, tmp_pat
         "run": ["train", f"data={store}", f"out={tmp_path / 'run'}"],
         "evaluation": ["evaluate", run, f"out={tmp_path / 'evaluation'}"],
         "coupled": ["couple", run, "days=1", f"out={tmp_path / 'coupled'}"],
-        "export": ["export", run, f"out={tmp_path / 'export'}"],
+        "export": ["export", run, "--out", str(tmp_path / "export")],
         "page.html": ["report", run, "--out", str(tmp_path / "page.html")],
         "demo": ["demo", "--out", str(tmp_path)],
         "study": ["study", "stability", "--data", store, "--out", str(tmp_path)],
@@ -73,14 +72,17 @@ def dies(*args, **kwargs):
     raise Killed
 
 
-def test_a_bundle_cut_while_it_replaces_an_older_one_is_not_finished(trained, generated, tmp_path, monkeypatch):
-    export(trained.made, generated.made, tmp_path / "export")
+def test_a_bundle_cut_while_it_replaces_an_older_one_leaves_the_older(trained, generated, tmp_path, monkeypatch):
+    config = ExportConfig(str(generated.made))
+    export(trained.made, tmp_path / "export", config)
+    before = contents(tmp_path / "export")
+    for step in ("script", "write_vectors", "model_card", "checksum_lines"):
+        monkeypatch.setattr(bundle, step, dies)
+        with pytest.raises(Killed):
+            export(trained.made, tmp_path / "export", config)
+        monkeypatch.undo()
+        assert contents(tmp_path / "export") == before and [p.name for p in tmp_path.iterdir()] == ["export"]
     assert "export" in write_report(tmp_path / "export").read_text().lower()
-    monkeypatch.setattr(exporting.torch.jit, "save", dies)
-    with pytest.raises(Killed):
-        export(trained.made, generated.made, tmp_path / "export")
-    with pytest.raises(SubgridError, match="nothing to report"):
-        write_report(tmp_path / "export")
 
 
 def test_scores_cut_while_they_replace_older_ones_are_not_finished(trained, generated, tmp_path, monkeypatch):
@@ -172,7 +174,7 @@ def test_coupling_goes_on_after_a_kill_and_a_full_disk(line, coupled, disk):
 
 def test_export_goes_on_after_a_full_disk(line, trained, disk):
     out = disk.folder / "export"
-    words = ["export", trained.made, f"out={out}"]
+    words = ["export", trained.made, "--out", str(out)]
     refused(line, disk, words)
     assert not (out / "model.pt").exists() and not (out / "report.json").exists()
     line.done(*words)

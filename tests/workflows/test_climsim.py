@@ -13,7 +13,7 @@ import torch
 from subgrid.columns.climsim.convert import ConvertConfig, convert
 from subgrid.columns.climsim.sample import SampleConfig, write_sample
 from subgrid.columns.variables import offsets, variable_set
-from subgrid.deployment import export
+from subgrid.deployment import ExportConfig, export
 from subgrid.emulator import EmulatorConfig, FlatEmulator, load_emulator
 from subgrid.evaluation import EvaluateConfig, evaluate
 from subgrid.training import TrainConfig, fit
@@ -73,7 +73,7 @@ def test_what_is_pruned_stays_zero_and_nothing_is_nan(run, store):
 
 
 def test_its_torchscript_gives_the_same_numbers_without_the_files(run, store, tmp_path):
-    report = export(run, store.path, tmp_path / "export")
+    report = export(run, tmp_path / "export", ExportConfig(str(store.path)))
     assert report["max_relative_difference"] <= 1e-5 and report["same_batch"] == 0.0
     emulator = load_emulator(run)
     x = torch.from_numpy(store["test"].read_variables(emulator.variables.inputs, 0)[:96].copy())

@@ -14,7 +14,7 @@ import torch
 
 from subgrid.base.errors import SubgridError, UsageError
 from subgrid.coupling import CoupleConfig, couple
-from subgrid.deployment import export
+from subgrid.deployment import ExportConfig, export
 from subgrid.emulator import load_emulator, save_emulator
 from subgrid.emulator.blend import BlendedEmulator
 from subgrid.hosts.climate import open_climate
@@ -210,7 +210,7 @@ def test_every_pair_trains_couples_and_exports(demo: Path, tmp_path: Path, archi
         return
     coupled = couple(CoupleConfig(str(tmp_path / "run"), store, days=1, timings=False), tmp_path / "coupled")
     assert coupled.metrics["days"] == 1 or coupled.metrics["unstable"]
-    found = export(tmp_path / "run", store, tmp_path / "export")
+    found = export(tmp_path / "run", tmp_path / "export", ExportConfig(str(store)))
     assert found["max_relative_difference"] <= 1e-5
 
 

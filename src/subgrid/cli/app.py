@@ -234,7 +234,7 @@ def verify(
 
     Example: subgrid verify bundle
     """
-    from subgrid.deployment.verify import verify as verify_bundle
+    from subgrid.deployment.verification import verify as verify_bundle
 
     checks = verify_bundle(bundle, fortran)
     words = {True: "holds", None: "not looked at"}

@@ -418,8 +418,9 @@ def export_section(results: Results) -> Section | None:
     report = results.export
     if report is None:
         return None
+    bundle = f"Bundle {report['name']} for {report['target']}. " if "target" in report else ""
     lead = (
-        f"{report.get('file', 'model.pt')} ({size(report.get('bytes'))}) maps {count(report.get('n_in'))} inputs to "
+        f"{bundle}{report.get('file', 'model.pt')} ({size(report.get('bytes'))}) maps {count(report.get('n_in'))} inputs to "
         f"{count(report.get('n_out'))} outputs per column. At the same batch size its largest difference to the "
         f"emulator is {short(report.get('same_batch'), 2)}; over all batch sizes "
         f"{short(report.get('max_relative_difference'), 2)}, in spreads of each output."
@@ -433,7 +434,7 @@ def export_section(results: Results) -> Section | None:
     blocks: list[Drawing | Table] = []
     if rows:
         blocks.append(Table(caption, ["Columns per call", "Largest difference"], rows))
-    return Section("export", "Export to TorchScript", [lead], blocks=blocks)
+    return Section("export", "Export", [lead], blocks=blocks)
 
 
 def reproduce_section(results: Results) -> Section | None:

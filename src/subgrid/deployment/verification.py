@@ -172,8 +172,10 @@ def _driver(bundle: Path, contract: dict[str, Any], asked: bool | None) -> Check
     """Build the driver beside nothing of the bundle, and run it."""
     missing = [tool for tool in ("cmake", "gfortran") if shutil.which(tool) is None]
     missing += [] if os.environ.get(FTORCH) else [f"FTorch (set {FTORCH} to the folder of its CMake files)"]
-    if asked is False or (missing and asked is None):
-        return Check("fortran driver", None, f"not run: no {', no '.join(missing)}" if missing else "not run")
+    if asked is False:
+        return Check("fortran driver", None, "not asked for")
+    if missing and asked is None:
+        return Check("fortran driver", None, f"not run: no {', no '.join(missing)}")
     if missing:
         raise SubgridError(f"the Fortran driver cannot be built: no {', no '.join(missing)}")
     prefix = f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}"
