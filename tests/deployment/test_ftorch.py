@@ -1,4 +1,4 @@
-"""Bundles in Fortran through a real FTorch: every architecture under every recipe answers as Python does, to the bit."""
+"""Bundles in Fortran through a real FTorch: every architecture and recipe answers as Python does, to the bit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAIRS = [(a, r) for a, r in product(names(), RECIPES) if not (a in DISTRIBUTIONS
 @pytest.fixture(scope="module")
 def config_folder():
     """The folder of FTorchConfig.cmake."""
-    folder = Path(os.environ.get("FTorch_DIR", ""))
+    folder = Path(os.environ.get("FTorch_DIR", ""))  # noqa: SIM112 (it is CMake's)
     if not (folder / "FTorchConfig.cmake").is_file():
         pytest.skip("FTorch is absent: set FTorch_DIR to the folder of its FTorchConfig.cmake")
     return folder
