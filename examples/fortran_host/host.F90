@@ -111,9 +111,10 @@ contains
     real(real64) :: seconds
 
     spent = 0
+    call system_clock(count_rate=rate)
     do step = 1, steps
       call fill_chunks()
-      call system_clock(started, rate)
+      call system_clock(started)
       if (gathered) then
         call physics_gathered()
       else

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from subgrid.base.errors import SubgridError
+from subgrid.base.files import make_folder
 from subgrid.base.logs import set_up
 from subgrid.columns.store import ColumnStore, Split, open_store
 from subgrid.deployment.torchscript import SPLITS
@@ -87,7 +88,8 @@ def write_columns(bundle: Path, store: ColumnStore | None, path: Path) -> np.nda
 def build_host(bundle: Path, folder: Path) -> Path:
     """Let CMake build the host; without FTorch that is one that says so."""
     folder.mkdir(parents=True, exist_ok=True)
-    given = [f"-DFTorch_DIR={os.environ['FTorch_DIR']}"] if "FTorch_DIR" in os.environ else []  # noqa: SIM112
+    named = os.environ.get("FTorch_DIR")  # noqa: SIM112 (it is CMake's)
+    given = [f"-DFTorch_DIR={named}"] if named else []
     for words in (["-S", HERE, "-B", folder, f"-DBUNDLE={bundle.resolve()}", *given], ["--build", folder]):
         with (folder / "build.log").open("a") as log:
             done = subprocess.run(["cmake", *map(str, words)], stdout=log, stderr=log)
@@ -133,7 +135,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="OpenMP threads of the host")
     chosen = parser.parse_args()
     set_up()
-    out, store = chosen.out.resolve(), None
+    out, store = make_folder(chosen.out.resolve()), None
     bundle = chosen.bundle
     if bundle is None:
         store = open_store(chosen.data) if chosen.data else make_store(out)

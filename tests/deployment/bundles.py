@@ -106,11 +106,14 @@ def write_bundle(folder: Path, emulator: Any, store: Any, name: str = "tiny", pc
 
 
 def run(command: list[Any], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What a program says, run in ``folder``; standard error with standard output."""
+    """What a program says, run in ``folder``; standard error with standard output.
+
+    Threads that wait do not spin: on a busy machine they would keep the others from working.
+    """
     return subprocess.run(
         [str(word) for word in command],
         cwd=folder,
-        env={**os.environ, **environment},
+        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

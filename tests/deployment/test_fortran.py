@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +26,8 @@ from .bundles import (
     write_files,
     write_halves,
 )
+
+HOST = Path(__file__).parents[2] / "examples" / "fortran_host"
 
 
 @pytest.fixture(scope="module")
@@ -323,3 +327,47 @@ def test_the_checksum_is_that_of_zlib(tmp_path, size):
     assert succeed([probe], tmp_path).startswith("file 5\n")
     (tmp_path / "model.pt").write_bytes(held + b"0")
     assert succeed([probe], tmp_path).startswith("file 4\n")
+
+
+# --- the mini-host
+
+
+@pytest.fixture(scope="module")
+def columns(tmp_path_factory):
+    """Two steps of 23 columns, and the file that the host reads."""
+    x = np.random.default_rng(2).standard_normal((2, 23, 10)).astype("<f4")
+    path = tmp_path_factory.mktemp("columns") / "columns.bin"
+    path.write_bytes(x.tobytes())
+    return x, path
+
+
+@needs_gfortran
+def test_the_mini_host_gets_the_answers_of_every_column(halves, columns, tmp_path):
+    x, path = columns
+    flags = ("-fopenmp", "-fconvert=big-endian", "-DBUNDLE_MODULE=halves_ftorch")
+    host = build_driver(halves, tmp_path, *flags, fake=True, source=HOST / "host.F90")
+    said = succeed([host, halves / "model.pt", path, "2", tmp_path], tmp_path, OMP_NUM_THREADS="2")
+    assert "chunks: 2 steps of 23 columns in 5 chunks on 2 threads" in said
+    for name in ("chunks", "gathered"):
+        found = np.fromfile(tmp_path / f"{name}.bin", "<f4").reshape(2, 23, 6)
+        assert np.array_equal(found, np.float32(0.5) * x[..., :6])
+    for words, message in (
+        ([halves / "model.pt", path, "2"], "usage: host MODEL"),
+        ([halves / "model.pt", path, "none", tmp_path], "STEPS must be"),
+        ([halves / "model.pt", path, "3", tmp_path], "does not hold whole columns"),
+        ([path, path, "2", tmp_path], "another size than that of this bundle"),
+    ):
+        done = run([host, *words], tmp_path)
+        assert done.returncode == 1 and message in done.stdout
+
+
+@needs_gfortran
+@needs_cmake
+def test_the_mini_host_without_ftorch_says_so_and_stops(halves, tmp_path):
+    hidden = {"FTorch_DIR": "", "CMAKE_PREFIX_PATH": ""}
+    command = [sys.executable, HOST / "run.py", "--bundle", halves, "--out", tmp_path / "out"]
+    done = run(command, tmp_path, **hidden)
+    assert done.returncode == 77, done.stdout
+    assert "built without FTorch" in done.stdout and "FTorch is missing: set FTorch_DIR" in done.stdout
+    done = run([*command[:3], tmp_path, *command[4:]], tmp_path, **hidden)
+    assert done.returncode == 1 and "holds no test vectors" in done.stdout

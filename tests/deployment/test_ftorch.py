@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -75,6 +77,22 @@ def test_a_pair_answers_as_in_python(architecture, recipe, tiny_store, tmp_path,
 def test_the_driver_tells_the_time_of_a_call(build, bundle):
     said = succeed([build / "tiny_driver", "--time", "20"], bundle, OMP_NUM_THREADS="1")
     assert re.search(r"^time pcols 16 \d*\.\d{6}\ntime grid 256 \d*\.\d{6}$", said, re.MULTILINE)
+
+
+def test_the_mini_host_gets_the_bits_of_python(bundle, config_folder, tmp_path):
+    """Chunks from two threads, and all of them in one call."""
+    program = Path(__file__).parents[2] / "examples" / "fortran_host" / "run.py"
+    command = [sys.executable, program, "--bundle", bundle, "--out", tmp_path / "host"]
+    said = succeed(command, tmp_path, FTorch_DIR=str(config_folder))
+    assert "1 steps of 256 columns in 16 chunks on 2 threads" in said
+    assert said.count("tendencies of Fortran and Python equal to the last bit") == 2
+
+
+def test_the_benchmark_tells_the_ratio_to_python(config_folder, tmp_path):
+    program = Path(__file__).parents[2] / "benchmarks" / "fortran.py"
+    found = json.loads(succeed([sys.executable, "-W", "ignore", program, "--smoke"], tmp_path).splitlines()[-1])
+    assert found["benchmark"] == "fortran" and len(found["measures"]) == 4
+    assert all(m["judged"] == "ratio" and m["at_most"] == 1.1 and m["ratio"] > 0 for m in found["measures"])
 
 
 def test_another_model_of_the_same_size_is_not_loaded(build, bundle, tmp_path):
