@@ -118,7 +118,7 @@ def main() -> None:
     """Every network with one thread and with two."""
     smoke = options(__doc__).smoke
     ftorch = ftorch_folder()
-    rounds, calls, grid = (1, 5, 48) if smoke else (7, 100, GRID)
+    rounds, calls, grid = (1, 5, 48) if smoke else (9, 40, GRID)
     with emit("fortran", smoke) as found, scratch() as folder:
         store = synthetic_store(folder / "store.zarr", 1024, 512, block=512)
         columns = store["validation"].read_variables(store.variable_set("speedy").inputs, 0)[:grid].copy()

@@ -182,12 +182,18 @@ def test_a_makefile_includes_the_fragment(halves, tmp_path):
 @needs_gfortran
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_every_check_of_the_driver_passes(fake, halves, threads):
-    said = succeed([fake, "--time", "3"], halves, OMP_NUM_THREADS=threads)
+    said = succeed([fake], halves, OMP_NUM_THREADS=threads)
     assert "FAILED" not in said and re.search(r"^\d\d checks, 0 failed$", said, re.MULTILINE)
     assert "4 threads of the host share the model: difference  0.00E+00" in said
     for words in ("extreme, 16 columns", "gathered chunks", "traps of floating-point", "the number of OpenMP threads"):
         assert f"ok      {words}" in said
+
+
+@needs_gfortran
+def test_the_driver_tells_the_time_of_a_call(fake, halves):
+    said = succeed([fake, "--time", "3"], halves, OMP_NUM_THREADS="1")
     assert re.search(r"^time pcols 5 \d*\.\d{6}\ntime grid 23 \d*\.\d{6}$", said, re.MULTILINE)
+    assert "ok      grid, 23 columns" in said and "gathered" not in said
 
 
 @needs_gfortran
