@@ -118,6 +118,9 @@ def main() -> None:
     """Every network with one thread and with two."""
     smoke = options(__doc__).smoke
     ftorch = ftorch_folder()
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # before torch is imported: beside others, threads must not spin
     rounds, calls, grid = (1, 5, 48) if smoke else (9, 40, GRID)
     with emit("fortran", smoke) as found, scratch() as folder:
         store = synthetic_store(folder / "store.zarr", 1024, 512, block=512)
