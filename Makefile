@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORE := physics columns scores networks emulator training hosts coupling evaluation deployment
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-kill test-matrix test-slurm lint docs study matrix-small matrix-online bench clean
+.PHONY: demo test test-slow test-kill test-matrix test-slurm test-ftorch lint docs study matrix-small matrix-online bench clean
 
 # torch first and from the pinned file, so that nothing pulls another build of it.
 $(READY): pyproject.toml constraints.txt
@@ -26,7 +26,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not kill and not matrix and not slurm" --durations=40 --durations-min=5 --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not kill and not matrix and not slurm and not ftorch" --durations=40 --durations-min=5 --cov --cov-report=term:skip-covered
 	@for room in $(CORE); do \
 		$(BIN)/coverage report --include="*/subgrid/$$room/*" --precision=1 --fail-under=90 --format=total >/dev/null \
 			|| { echo "the tests meet less than 90 % of room $$room"; exit 1; }; \
@@ -53,6 +53,11 @@ test-matrix: $(READY)
 # Cells of sweeps on a real SLURM of one node, which this installs (Debian's packages) and starts: as root.
 test-slurm: $(READY)
 	PYTHON=$(abspath $(BIN)/python) bash .ci/slurm
+
+# Bundles in Fortran through a real FTorch, every architecture under every recipe; FTorch_DIR is CMake's variable, the
+# folder of FTorchConfig.cmake. Ten minutes; needs gfortran, make and cmake.
+test-ftorch: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ftorch tests/deployment
 
 # The ablation behind docs/stability.md; needs the demo's store, takes about two hours on 2 cores, resumable.
 study: $(READY)

@@ -186,6 +186,8 @@ def main() -> None:
         topics = {"networks": tuple(chosen.given.split())}
     else:
         topics = {topic: ("--only", "small") if topic == "networks" else () for topic in TOPICS}
+        if os.environ.get("FTorch_DIR"):  # noqa: SIM112 (it is CMake's)
+            topics["fortran"] = ()
     if chosen.lines:
         lines = [json.loads(line) for line in chosen.lines.read_text().splitlines()]
     else:

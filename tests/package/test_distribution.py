@@ -16,7 +16,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 #: Files of the package that are not Python; each is read at run time, or by a type checker.
-DATA = {str(p.relative_to(ROOT / "src")) for p in (ROOT / "src").rglob("*.*") if p.suffix in (".yaml", ".md", ".html")}
+DATA = {
+    str(p.relative_to(ROOT / "src"))
+    for p in (ROOT / "src").rglob("*.*")
+    if p.suffix in (".yaml", ".md", ".html", ".jinja")
+}
 
 
 def build(source: Path, out: Path) -> None:
@@ -55,6 +59,7 @@ def say(site: Path, *words: str) -> str:
 def test_the_wheel_holds_every_file_that_is_read_at_run_time(dist):
     names = set(zipfile.ZipFile(wheel(dist)).namelist())
     assert {"subgrid/columns/sets/speedy.yaml", "subgrid/report/templates/page.html"} <= DATA
+    assert "subgrid/deployment/templates/module.F90.jinja" in DATA
     assert names >= {*DATA, "subgrid/py.typed"}
     assert all(name.startswith(("subgrid/", f"subgrid-{VERSION}.dist-info/")) for name in names)
 

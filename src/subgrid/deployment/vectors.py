@@ -193,7 +193,7 @@ def _some(columns: Values, count: int) -> Values:
 
 
 def _corners(low: NDArray[Any], high: NDArray[Any]) -> Values:
-    """Corners of the training range, (16, n_in): all channels at one end, every other one, halves, quarters, eighths..."""
+    """Corners of the training range, (16, n_in): at one end all channels, every other one, halves, quarters..."""
     n_in = len(low)
     channel = np.arange(n_in)
     patterns = [np.zeros(n_in, bool), channel % 2 == 0]

@@ -1,0 +1,137 @@
+"""A call from Fortran, through FTorch, beside the same call of the same model from Python; needs FTorch_DIR.
+
+FTorch_DIR is CMake's variable: the folder of FTorchConfig.cmake of an installed FTorch. The Fortran call checks shapes
+and that every number is finite; Python's is that of the loaded model alone.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import emit, measure, options, scratch, synthetic_store
+
+#: Median time of a Fortran call against Python's.
+GOAL = 1.10
+#: Columns of a chunk of a host, and of a whole grid.
+PCOLS, GRID = 16, 384
+NETWORKS = (("mlp", "small"), ("unet", "small"), ("mlp", "paper"))
+
+
+def ftorch_folder() -> Path:
+    """The folder of FTorchConfig.cmake, or the end of the benchmark."""
+    folder = Path(os.environ.get("FTorch_DIR", ""))  # noqa: SIM112 (it is CMake's)
+    if not (folder / "FTorchConfig.cmake").is_file():
+        raise SystemExit("this benchmark needs FTorch: set FTorch_DIR to the folder of its FTorchConfig.cmake")
+    return folder
+
+
+def write_bundle(folder: Path, store: Any, network: str, size: str, columns: np.ndarray) -> None:
+    """A bundle of an untrained emulator: what the weights are makes no difference to the time that they take."""
+    import torch
+
+    from subgrid.deployment.fortran import describe, render
+    from subgrid.deployment.torchscript import script
+    from subgrid.deployment.vectors import write_vectors
+    from subgrid.emulator import build_emulator
+    from subgrid.training.statistics import fit_transforms
+
+    torch.manual_seed(0)
+    variables, grid = store.variable_set("speedy"), store.grid.vertical
+    emulator = build_emulator(network, variables, grid, store.spec.time_step, size=size)
+    fit_transforms(emulator, store["train"])
+    folder.mkdir(parents=True)
+    script(emulator.eval(), torch.from_numpy(columns)).save(str(folder / "model.pt"))
+    module = torch.jit.load(str(folder / "model.pt"))
+    ends = store["train"].variable_statistics(variables.inputs)
+    spread = store["train"].variable_statistics(variables.targets)["std"]
+    write_vectors(folder / "test", module, columns, ends["min"], ends["max"], spread, PCOLS)
+    for path, text in render(describe(emulator, folder / "model.pt", "timed", PCOLS)).items():
+        (folder / path).write_text(text)
+
+
+def build(bundle: Path, ftorch: Path) -> Path:
+    """The driver of a bundle, built by CMake."""
+    made = bundle / "build"
+    for command in (["-S", bundle, "-B", made, f"-DFTorch_DIR={ftorch}"], ["--build", made]):
+        subprocess.run(["cmake", *map(str, command)], check=True, stdout=sys.stderr, stderr=sys.stderr)
+    return made / "timed_driver"
+
+
+def fortran_milliseconds(driver: Path, bundle: Path, calls: int, threads: int) -> dict[int, float]:
+    """Median milliseconds of a call by number of columns."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(
+        [driver, "--time", str(calls)], cwd=bundle, env=environment, check=True, stdout=subprocess.PIPE, text=True
+    )
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("time ")]
+    return {int(columns): float(value) for _, _, columns, value in lines}
+
+
+def python_milliseconds(call: Callable[[], Any], calls: int) -> float:
+    """Median milliseconds of a call, after three that warm up."""
+    walls = []
+    for number in range(calls + 3):
+        started = time.perf_counter()
+        call()
+        if number >= 3:
+            walls.append(time.perf_counter() - started)
+    return 1e3 * statistics.median(walls)
+
+
+def compare(what: str, bundle: Path, driver: Path, threads: int, rounds: int, calls: int) -> list[dict[str, Any]]:
+    """Both, in turns, for a chunk and for a grid."""
+    import torch
+
+    from subgrid.deployment.vectors import read_vectors, torch_threads
+
+    module = torch.jit.load(str(bundle / "model.pt"))
+    cases = {case.name: torch.from_numpy(case.x) for case in read_vectors(bundle / "test").cases}
+    inputs = {len(cases[name]): cases[name] for name in ("pcols", "grid")}
+    turns = []
+    with torch_threads(threads), torch.inference_mode():
+        for _ in range(rounds):
+            python = {n: python_milliseconds(lambda x=x: module(x), calls) for n, x in inputs.items()}
+            turns.append((fortran_milliseconds(driver, bundle, calls, threads), python))
+    return [
+        measure(
+            f"{what}: a call of {n} columns on {threads} thread{'s' * (threads > 1)}",
+            statistics.median(fortran[n] for fortran, _ in turns),
+            "ms",
+            statistics.median(python[n] for _, python in turns),
+            "the same call in Python",
+            ratio=statistics.median(fortran[n] / python[n] for fortran, python in turns),
+            at_most=GOAL,
+        )
+        for n in inputs
+    ]
+
+
+def main() -> None:
+    """Every network with one thread and with two."""
+    smoke = options(__doc__).smoke
+    ftorch = ftorch_folder()
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # before torch is imported: beside others, threads must not spin
+    rounds, calls, grid = (1, 5, 48) if smoke else (9, 40, GRID)
+    with emit("fortran", smoke) as found, scratch() as folder:
+        store = synthetic_store(folder / "store.zarr", 1024, 512, block=512)
+        columns = store["validation"].read_variables(store.variable_set("speedy").inputs, 0)[:grid].copy()
+        for network, size in NETWORKS[:1] if smoke else NETWORKS:
+            bundle = folder / f"{network}-{size}"
+            write_bundle(bundle, store, network, size, columns)
+            driver = build(bundle, ftorch)
+            for threads in (1, 2):
+                found += compare(f"{size} {network}", bundle, driver, threads, rounds, calls)
+
+
+if __name__ == "__main__":
+    main()
