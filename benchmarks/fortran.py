@@ -37,24 +37,18 @@ def write_bundle(folder: Path, store: Any, network: str, size: str, columns: np.
     """A bundle of an untrained emulator: what the weights are makes no difference to the time that they take."""
     import torch
 
-    from subgrid.deployment.fortran import describe, render
-    from subgrid.deployment.torchscript import script
-    from subgrid.deployment.vectors import write_vectors
-    from subgrid.emulator import build_emulator
+    from subgrid.deployment import ExportConfig, export
+    from subgrid.emulator import build_emulator, save_emulator
     from subgrid.training.statistics import fit_transforms
 
     torch.manual_seed(0)
     variables, grid = store.variable_set("speedy"), store.grid.vertical
     emulator = build_emulator(network, variables, grid, store.spec.time_step, size=size)
     fit_transforms(emulator, store["train"])
-    folder.mkdir(parents=True)
-    script(emulator.eval(), torch.from_numpy(columns)).save(str(folder / "model.pt"))
-    module = torch.jit.load(str(folder / "model.pt"))
-    ends = store["train"].variable_statistics(variables.inputs)
-    spread = store["train"].variable_statistics(variables.targets)["std"]
-    write_vectors(folder / "test", module, columns, ends["min"], ends["max"], spread, PCOLS)
-    for path, text in render(describe(emulator, folder / "model.pt", "timed", PCOLS)).items():
-        (folder / path).write_text(text)
+    save_emulator(emulator.eval(), folder.with_name(f"{folder.name}-emulator"))
+    export(
+        folder.with_name(f"{folder.name}-emulator"), folder, ExportConfig(str(store.path), name="timed", pcols=PCOLS)
+    )
 
 
 def build(bundle: Path, ftorch: Path) -> Path:

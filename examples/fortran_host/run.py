@@ -22,13 +22,12 @@ from subgrid.base.errors import SubgridError
 from subgrid.base.files import make_folder
 from subgrid.base.logs import set_up
 from subgrid.columns.store import ColumnStore, Split, open_store
-from subgrid.deployment.torchscript import SPLITS
+from subgrid.deployment.bundle import SPLITS
 from subgrid.deployment.vectors import read_vectors, torch_threads
 
 HERE = Path(__file__).parent
 #: What is made where nothing is given: columns of the synthetic grid, its set, and steps that the host makes.
 COLUMNS, VARIABLES, STEPS = 96, "v2_rh_mc", 4
-PCOLS = 16
 NO_FTORCH = 77
 
 
@@ -49,25 +48,14 @@ def unseen(store: ColumnStore) -> Split:
 
 
 def make_bundle(store: ColumnStore, folder: Path) -> Path:
-    """Train a small network on ``store`` and export it as a bundle: the one place that knows how."""
-    from subgrid.deployment.fortran import describe, render
-    from subgrid.deployment.torchscript import export
-    from subgrid.deployment.vectors import write_vectors
-    from subgrid.emulator.files import load
+    """Train a small network on ``store`` and export it."""
+    from subgrid.deployment import ExportConfig, export
     from subgrid.training import TrainConfig, fit
 
     network = {"network": {"widths": [128, 128]}, "recipe_settings": {"epochs": 2, "batch_size": 256}}
     fit(TrainConfig(str(store.path), variables=VARIABLES, precision="32-true", **network), folder / "run")
-    bundle, emulator = folder / "bundle", load(folder / "run")
-    export(folder / "run", store.path, bundle)
-    module = torch.jit.load(str(bundle / "model.pt"))
-    ends = store["train"].variable_statistics(emulator.variables.inputs)
-    spread = store["train"].variable_statistics(emulator.variables.targets)["std"]
-    columns = unseen(store).read_variables(emulator.variables.inputs, 0)[: store.grid.columns]
-    write_vectors(bundle / "test", module, columns, ends["min"], ends["max"], spread, PCOLS)
-    for path, text in render(describe(emulator, bundle / "model.pt", "mini", PCOLS)).items():
-        (bundle / path).write_text(text)
-    return bundle
+    export(folder / "run", folder / "bundle", ExportConfig(str(store.path), name="mini"))
+    return folder / "bundle"
 
 
 def write_columns(bundle: Path, store: ColumnStore | None, path: Path) -> np.ndarray:

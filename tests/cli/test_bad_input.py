@@ -556,7 +556,7 @@ CASES = {
     "export: something else there": Case((*EXPORT[:3], "--out", "{run}"), "is there and holds no bundle"),
     "export: no such target": Case((*EXPORT, "--target", "cesm"), "--target 'cesm'", code=USAGE),
     "export: not what E3SM hands over": Case((*EXPORT, "--target", "e3sm"), "v2_rh_mc", code=USAGE),
-    "export: no name for Fortran": Case((*EXPORT, "name=U-Net"), "a Fortran module's name", code=USAGE),
+    "export: no name for Fortran": Case((*EXPORT, "name=U-Net"), "cannot name a Fortran module", code=USAGE),
     "export: not finished": Case(EXPORT, "is not finished", lambda store, run: (run / "metrics.json").unlink()),
     "export: no coupled run": Case((*EXPORT, "online={empty}"), "is no finished coupled run"),
     "verify: no bundle": Case(("verify", "{empty}"), "is no bundle (contract.json is missing)"),

@@ -13,9 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from subgrid.deployment.fortran import crc32, describe, render
-from subgrid.deployment.torchscript import script
+from subgrid.deployment import ExportConfig, export
+from subgrid.deployment.contract import of_model
+from subgrid.deployment.fortran import render
 from subgrid.deployment.vectors import write_vectors
+from subgrid.emulator import save_emulator
 
 STRICT = ("-std=f2018", "-Wall", "-Wextra", "-Werror", "-O1")
 FAKE = Path(__file__).with_name("fake_ftorch.f90")
@@ -54,7 +56,7 @@ def contract(model: Path | None = None, **changes: Any) -> dict[str, Any]:
     """The contract of ten inputs and six outputs on four levels."""
     held = {"file": "model.pt", "bytes": 3, "crc32": 0xFEDCBA98}
     if model is not None:
-        held = {"file": model.name, "bytes": model.stat().st_size, "crc32": crc32(model)}
+        held = of_model(model)
     inputs = [variable("state_t", 1, 4), variable("state_q0001", 5, 4), variable("state_ps", 9, 1)]
     return {
         "name": "halves",
@@ -93,16 +95,11 @@ def write_halves(folder: Path, **changes: Any) -> Path:
     return write_files(folder, described)
 
 
-def write_bundle(folder: Path, emulator: Any, store: Any, name: str = "tiny", pcols: int = 16) -> Path:
-    """A bundle of an emulator, as an export makes it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    columns = store["test"].read_variables(emulator.variables.inputs, 0)
-    script(emulator, torch.from_numpy(columns)).save(str(folder / "model.pt"))
-    module = torch.jit.load(str(folder / "model.pt"))
-    ends = store["train"].variable_statistics(emulator.variables.inputs)
-    spread = store["train"].variable_statistics(emulator.variables.targets)["std"]
-    write_vectors(folder / "test", module, columns, ends["min"], ends["max"], spread, pcols)
-    return write_files(folder, describe(emulator, folder / "model.pt", name, pcols))
+def write_bundle(folder: Path, emulator: Any, store: Any, name: str = "tiny") -> Path:
+    """The bundle of an emulator."""
+    save_emulator(emulator, folder.with_name("emulator"))
+    export(folder.with_name("emulator"), folder, ExportConfig(str(store.path), name=name))
+    return folder
 
 
 def run(command: list[Any], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ from subgrid.base.formats import BUNDLE, read_record
 from subgrid.columns.variables import channel_labels, offsets
 from subgrid.deployment import ExportConfig, export
 from subgrid.deployment import bundle as bundles
-from subgrid.deployment.bundle import fortran_name
+from subgrid.deployment.fortran import as_name
 from subgrid.deployment.torchscript import BATCHES, script
 from subgrid.emulator import FlatEmulator, load_emulator, save_emulator
 from subgrid.emulator.published import load_published
@@ -164,7 +164,7 @@ def test_what_fortran_or_the_target_does_not_allow_is_refused(tmp_path, tiny_run
     with pytest.raises(UsageError, match=r"--target 'ftroch'.*ftorch"):
         replace(config, target="ftroch")
     for name in ("1st", "Mine", "a-b", "x" * 41):
-        with pytest.raises(UsageError, match="a Fortran module's name has lower-case letters"):
+        with pytest.raises(UsageError, match="cannot name a Fortran module"):
             replace(config, name=name)
     with pytest.raises(UsageError, match="pcols=0"):
         replace(config, pcols=0)
@@ -177,8 +177,8 @@ def test_what_fortran_or_the_target_does_not_allow_is_refused(tmp_path, tiny_run
     ("folder", "name"),
     [("U-Net s7", "u_net_s7"), ("7", "emulator_7"), ("mlp", "mlp"), ("x" * 60, "x" * 40), ("__", "emulator")],
 )
-def test_a_name_for_fortran_is_made_of_the_runs(tmp_path, folder, name):
-    assert fortran_name(tmp_path / folder) == name
+def test_a_name_for_fortran_is_made_of_the_runs(folder, name):
+    assert as_name(folder) == name
 
 
 def test_a_store_of_other_variables_or_levels_is_refused(

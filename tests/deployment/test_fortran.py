@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from subgrid.base.errors import UsageError
-from subgrid.deployment.fortran import crc32, describe, render, require_name
+from subgrid.deployment.contract import of_model
+from subgrid.deployment.fortran import render, require_name
 
 from .bundles import (
     build_driver,
@@ -102,18 +103,6 @@ def test_a_name_that_fortran_cannot_have_is_refused(name):
 def test_variables_that_do_not_cover_the_columns_are_refused(changes, message):
     with pytest.raises(UsageError, match=message):
         render(contract(**changes))
-
-
-def test_an_emulator_is_described_as_it_is(tiny_emulator, tmp_path):
-    (tmp_path / "model.pt").write_bytes(b"weights")
-    found = describe(tiny_emulator, tmp_path / "model.pt", "tiny", 32)
-    assert (found["n_in"], found["n_out"], found["levels"], found["pcols"]) == (45, 44, 8, 32)
-    assert found["model"] == {"file": "model.pt", "bytes": 7, "crc32": zlib.crc32(b"weights")}
-    first = {one["name"]: (one["first"], one["width"]) for one in found["variables"]["inputs"]}
-    assert first["temperature"] == (1, 8) and first["surface_pressure"] == (33, 1)
-    assert "temperature" in render(found)["tiny_ftorch.F90"]
-    with pytest.raises(UsageError, match="Fortran module"):
-        describe(tiny_emulator, tmp_path / "model.pt", "Tiny")
 
 
 # --- the stub
@@ -322,7 +311,7 @@ def test_codes_have_words_and_an_answer_that_is_not_finite_becomes_zero(halves, 
 @pytest.mark.parametrize("size", [1, 65536, 65537, 200_003])
 def test_the_checksum_is_that_of_zlib(tmp_path, size):
     (tmp_path / "model.pt").write_bytes(np.random.default_rng(size).bytes(size))
-    assert crc32(tmp_path / "model.pt") == zlib.crc32((tmp_path / "model.pt").read_bytes())
+    assert of_model(tmp_path / "model.pt")["crc32"] == zlib.crc32((tmp_path / "model.pt").read_bytes())
     bundle = write_files(tmp_path / "bundle", contract(tmp_path / "model.pt"))
     (tmp_path / "probe.F90").write_text(PROBE.replace("a/../model.pt", "model.pt"))
     probe = build_driver(bundle, tmp_path / "made", source=tmp_path / "probe.F90")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +34,7 @@ from subgrid.base.logs import log_file
 from subgrid.columns.store import ColumnStore, open_store
 from subgrid.deployment.card import model_card, readme
 from subgrid.deployment.contract import CONTRACT, MODEL, describe, of_model
-from subgrid.deployment.fortran import render
+from subgrid.deployment.fortran import as_name, render, require_name
 from subgrid.deployment.models import cam_files, e3sm_files
 from subgrid.deployment.runs import require_finished
 from subgrid.deployment.torchscript import BATCHES, differences, script
@@ -51,8 +50,6 @@ TARGETS = tuple(VIEWS)
 SUMS, REPORT, WEIGHTS, VECTORS = "SHA256SUMS", "report.json", "emulator", "test"
 #: Most columns of the test vectors that stand for the whole grid.
 MOST_COLUMNS = 4096
-#: Fortran names have at most 63 characters, of which some are added.
-LONGEST_NAME = 40
 ROUNDS = 15
 
 
@@ -89,11 +86,8 @@ class ExportConfig:
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
             raise unknown_name("--target", self.target, TARGETS)
-        if self.name and not _is_fortran(self.name):
-            raise UsageError(
-                f"name={self.name}: a Fortran module's name has lower-case letters, digits and underscores, begins "
-                f"with a letter and has at most {LONGEST_NAME} characters"
-            )
+        if self.name:
+            require_name(self.name)
         if not 1 <= self.pcols <= MOST_COLUMNS:
             raise UsageError(f"pcols={self.pcols} must lie in [1, {MOST_COLUMNS}]")
 
@@ -156,7 +150,7 @@ def _write(
     save_emulator(view.emulator, built / WEIGHTS)
     checksums = {f"{WEIGHTS}/{p.name}": sha256(p) for p in sorted((built / WEIGHTS).iterdir()) if p.is_file()}
     origin = {"run": run.resolve().name, **_origin(run), "checksums": checksums}
-    inside = describe(view, trained, config.name or fortran_name(run), config.target, config.pcols, origin)
+    inside = describe(view, trained, config.name or as_name(run.resolve().stem), config.target, config.pcols, origin)
     module = _model(built / MODEL, view, sample, inside)
     found = _checked(module, view, sample, spread)
     contract = {**inside, "model": of_model(built / MODEL)}
@@ -241,16 +235,6 @@ def checksum_lines(folder: Path) -> str:
     """Checksums of all files of a folder, as ``sha256sum`` writes and checks them."""
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     return "".join(f"{sha256(folder / path)}  {path}\n" for path in files)
-
-
-def fortran_name(run: Path) -> str:
-    """A name for the Fortran module, made of the run's: lower-case letters, digits and underscores."""
-    plain = re.sub(r"[^a-z0-9]+", "_", run.resolve().stem.lower()).strip("_")[:LONGEST_NAME].strip("_")
-    return plain if _is_fortran(plain) else f"emulator_{plain}"[:LONGEST_NAME].strip("_")
-
-
-def _is_fortran(name: str) -> bool:
-    return re.fullmatch(r"[a-z][a-z0-9_]*", name) is not None and len(name) <= LONGEST_NAME
 
 
 def _origin(run: Path) -> dict[str, Any]:

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from subgrid.base.errors import UsageError
-from subgrid.base.provenance import versions
-from subgrid.columns.variables import Variable, offsets
-from subgrid.emulator.base import ColumnEmulator
+from subgrid.deployment.pages import fill
 
-TEMPLATES = Path(__file__).parent / "templates"
 #: Longest name of a bundle, and longest identifier of Fortran.
 NAME_LENGTH, IDENTIFIER_LENGTH = 40, 63
 #: Longest line of free-form Fortran.
 LINE_LENGTH = 132
 _NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{NAME_LENGTH - 1}}}")
-_READ = 1 << 20
 
 
 def render(contract: Mapping[str, Any]) -> dict[str, str]:
@@ -59,37 +51,14 @@ def render(contract: Mapping[str, Any]) -> dict[str, str]:
         "CMakeLists.txt": "CMakeLists.txt",
         f"{name}.mk": "bundle.mk",
     }
-    environment = _environment()
-    return {path: environment.get_template(f"{source}.jinja").render(values) for path, source in made.items()}
+    return {path: fill(f"{source}.jinja", **values) for path, source in made.items()}
 
 
-def describe(emulator: ColumnEmulator, model: Path, name: str, pcols: int = 16) -> dict[str, Any]:
-    """What :func:`render` reads of a contract, from an emulator and the file that was exported of it.
-
-    Args:
-        emulator: whose variables, levels and time step are told.
-        model: ``model.pt``, whose size and CRC-32 are told.
-        name: of the bundle, a Fortran identifier.
-        pcols: columns of a chunk of the host.
-
-    Raises:
-        UsageError: ``name`` is no Fortran identifier of at most 40 lower-case characters.
-    """
-    require_name(name)
-    groups = {"inputs": emulator.variables.inputs, "outputs": emulator.variables.targets}
-    listed = {role: _listed(variables, emulator.levels) for role, variables in groups.items()}
-    widths = {role: sum(one["width"] for one in variables) for role, variables in listed.items()}
-    return {
-        "name": name,
-        "n_in": widths["inputs"],
-        "n_out": widths["outputs"],
-        "levels": emulator.levels,
-        "time_step_s": emulator.time_step,
-        "pcols": pcols,
-        "variables": listed,
-        "model": {"file": model.name, "bytes": model.stat().st_size, "crc32": crc32(model)},
-        "versions": versions(),
-    }
+def as_name(text: str) -> str:
+    """The name of a bundle nearest to ``text``."""
+    plain = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    plain = plain if plain[:1].isalpha() else f"emulator_{plain}"
+    return plain[:NAME_LENGTH].strip("_")
 
 
 def require_name(name: str) -> None:
@@ -99,32 +68,6 @@ def require_name(name: str) -> None:
             f"'{name}' cannot name a Fortran module: give at most {NAME_LENGTH} lower-case letters, digits and "
             "underscores, a letter first"
         )
-
-
-def crc32(path: Path) -> int:
-    """CRC-32 of a file, read piece by piece."""
-    found = 0
-    with path.open("rb") as file:
-        while piece := file.read(_READ):
-            found = zlib.crc32(piece, found)
-    return found
-
-
-def _listed(variables: Iterable[Variable], levels: int) -> list[dict[str, Any]]:
-    """Each variable and where it lies in the flat vector, counted from 1."""
-    variables = tuple(variables)
-    place = offsets(variables, levels)
-    return [
-        {
-            "name": v.name,
-            "units": v.units,
-            "long_name": v.long_name,
-            "kind": v.kind,
-            "first": place[v.name].start + 1,
-            "width": v.width(levels),
-        }
-        for v in variables
-    ]
 
 
 def _require_cover(role: str, variables: Iterable[Mapping[str, Any]], total: int) -> None:
@@ -166,22 +109,3 @@ def _plain(text: object) -> str:
     """Text that may stand in a comment of Fortran that a C preprocessor reads: one line of ASCII without quotes."""
     line = " ".join(str(text).split()).encode("ascii", "replace").decode("ascii")
     return re.sub(r"/\*|\*/|['\"\\]", " ", line)
-
-
-def _quoted(text: object) -> str:
-    """A character literal of Fortran."""
-    return "'" + str(text).replace("'", "''") + "'"
-
-
-def _environment() -> jinja2.Environment:
-    """Templates of Fortran, CMake and make, which are no HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=False,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["quoted"] = _quoted
-    return environment
