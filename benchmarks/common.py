@@ -110,8 +110,8 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
-def synthetic_store(path: Path, samples: int, validation: int = 0, block: int | None = None) -> Any:
-    """A store with the shapes of the set `speedy` and of its `history` left out: standard normal rows.
+def synthetic_store(path: Path, samples: int, validation: int = 0, block: int | None = None, columns: int = 1) -> Any:
+    """A store with the shapes of the set `speedy` and of its `history` left out: standard normal rows of a grid.
 
     What the numbers are makes no difference to the time that it takes to move them.
     """
@@ -120,8 +120,8 @@ def synthetic_store(path: Path, samples: int, validation: int = 0, block: int | 
     from subgrid.physics.vertical import VerticalGrid
 
     chosen = variable_set("speedy")
-    one = np.zeros(1)
-    grid = ColumnGrid(one, one, one + 4.0 * np.pi, VerticalGrid.sigma(BOUNDARIES))
+    zero = np.zeros(columns)
+    grid = ColumnGrid(zero, zero, zero + 4.0 * np.pi / columns, VerticalGrid.sigma(BOUNDARIES))
     spec = StoreSpec(
         grid=grid,
         arrays={"inputs": chosen.inputs, "targets": chosen.targets},

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from subgrid.base.errors import SubgridError, UsageError
-from subgrid.deployment import export
+from subgrid.deployment import ExportConfig, export
 from subgrid.deployment.vectors import (
     THREADS,
     largest_difference,
@@ -25,7 +25,7 @@ NAMES = ["one", "sixteen", "pcols", "grid", "padded", "zeros", "extreme"]
 @pytest.fixture(scope="module")
 def module(tmp_path_factory, tiny_run, tiny_store):
     out = tmp_path_factory.mktemp("export") / "model"
-    export(tiny_run, tiny_store.path, out)
+    export(tiny_run, out, ExportConfig(str(tiny_store.path)))
     return torch.jit.load(str(out / "model.pt"))
 
 

@@ -421,8 +421,8 @@ def export_section(results: Results) -> Section | None:
     bundle = f"Bundle {report['name']} for {report['target']}. " if "target" in report else ""
     lead = (
         f"{bundle}{report.get('file', 'model.pt')} ({size(report.get('bytes'))}) maps {count(report.get('n_in'))} "
-        f"inputs to {count(report.get('n_out'))} outputs per column. At the same batch size its largest difference to the "
-        f"emulator is {short(report.get('same_batch'), 2)}; over all batch sizes "
+        f"inputs to {count(report.get('n_out'))} outputs per column. At the same batch size its largest difference to "
+        f"the emulator is {short(report.get('same_batch'), 2)}; over all batch sizes "
         f"{short(report.get('max_relative_difference'), 2)}, in spreads of each output."
     )
     batches = report.get("batches") or {}
