@@ -109,6 +109,19 @@ def test_variables_that_do_not_cover_the_columns_are_refused(changes, message):
 
 
 @needs_gfortran
+@needs_cmake
+def test_cmake_refuses_a_libtorch_older_than_the_one_that_wrote_the_model(halves, tmp_path):
+    for version, newer in (("1.13.1", False), ("2.0.1", True)):
+        found = tmp_path / version
+        found.mkdir()
+        words = f"add_library(FTorch::ftorch INTERFACE IMPORTED)\nset(Torch_VERSION {version})\n"
+        (found / "FTorchConfig.cmake").write_text(words)
+        done = run(["cmake", "-S", halves, "-B", found / "build", f"-DFTorch_DIR={found}"], tmp_path)
+        assert (done.returncode == 0) is newer, done.stdout
+        assert newer or "FTorch is built against torch 1.13.1" in " ".join(done.stdout.split())
+
+
+@needs_gfortran
 def test_the_stub_builds_without_a_warning_and_says_that_ftorch_is_missing(stub, halves):
     done = run([stub], halves)
     assert done.returncode == 77

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from subgrid.deployment import ExportConfig, export, verify
+from subgrid.emulator import save_emulator
 from subgrid.networks import names
 from subgrid.training import TrainConfig
 from subgrid.training.fit import prepare
@@ -76,7 +78,7 @@ def test_a_pair_answers_as_in_python(architecture, recipe, tiny_store, tmp_path,
 
 def test_the_driver_tells_the_time_of_a_call(build, bundle):
     said = succeed([build / "tiny_driver", "--time", "20"], bundle, OMP_NUM_THREADS="1")
-    assert re.search(r"^time pcols 16 \d*\.\d{6}\ntime grid 256 \d*\.\d{6}$", said, re.MULTILINE)
+    assert re.search(r"^time pcols 16 \d*\.\d{6}\ntime grid 384 \d*\.\d{6}$", said, re.MULTILINE)
 
 
 def test_the_mini_host_gets_the_bits_of_python(bundle, config_folder, tmp_path):
@@ -84,7 +86,7 @@ def test_the_mini_host_gets_the_bits_of_python(bundle, config_folder, tmp_path):
     program = Path(__file__).parents[2] / "examples" / "fortran_host" / "run.py"
     command = [sys.executable, program, "--bundle", bundle, "--out", tmp_path / "host"]
     said = succeed(command, tmp_path, FTorch_DIR=str(config_folder))
-    assert "1 steps of 256 columns in 16 chunks on 2 threads" in said
+    assert "1 steps of 384 columns in 24 chunks on 2 threads" in said
     assert said.count("tendencies of Fortran and Python equal to the last bit") == 2
 
 
@@ -93,6 +95,26 @@ def test_the_benchmark_tells_the_ratio_to_python(config_folder, tmp_path):
     found = json.loads(succeed([sys.executable, "-W", "ignore", program, "--smoke"], tmp_path).splitlines()[-1])
     assert found["benchmark"] == "fortran" and len(found["measures"]) == 4
     assert all(m["judged"] == "ratio" and m["at_most"] == 1.1 and m["ratio"] > 0 for m in found["measures"])
+
+
+def test_verify_builds_and_runs_the_driver(bundle, config_folder, monkeypatch):
+    monkeypatch.setenv("FTorch_DIR", str(config_folder))
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    last = verify(bundle, fortran=True)[-1]
+    assert last["name"] == "fortran driver" and last["holds"] and last["seen"].endswith("checks, 0 failed")
+
+
+@pytest.mark.parametrize(("variables", "confidence"), [("v2_rh_mc", True), ("v6", False)])
+def test_what_e3sm_hands_over_is_answered_as_in_python(
+    variables, confidence, climsim_store, make_emulator, tmp_path, config_folder, monkeypatch
+):
+    store = climsim_store("v6", 60)
+    settings = {"inputs": "raw", "saturation": "sam", "positive_water": False, "confidence": confidence}
+    save_emulator(make_emulator(variables=variables, store=store, **settings), tmp_path / "emulator")
+    export(tmp_path / "emulator", tmp_path / "out", ExportConfig(str(store.path), target="e3sm", name="mmf"))
+    monkeypatch.setenv("FTorch_DIR", str(config_folder))
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    assert verify(tmp_path / "out", fortran=True)[-1]["seen"].endswith("checks, 0 failed")
 
 
 def test_another_model_of_the_same_size_is_not_loaded(build, bundle, tmp_path):

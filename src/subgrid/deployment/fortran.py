@@ -42,7 +42,8 @@ def render(contract: Mapping[str, Any]) -> dict[str, str]:
         "inputs": _described("in", groups["inputs"]),
         "outputs": _described("out", groups["outputs"]),
         "crc32": int(contract["model"]["crc32"]) & 0xFFFFFFFF,
-        "torch": _plain(contract["versions"].get("torch", "unknown")),
+        "torch": _plain(contract["versions"]["torch"]),
+        "torch_release": _plain(contract["versions"]["torch"]).split("+")[0],
         "kinds": ("real32", "real64"),
     }
     made = {
