@@ -33,7 +33,7 @@ FOLDER = "results_design"
 #: What a network of about eight minutes on one thread takes.
 SETTINGS = {"epochs": 4, "batch_size": 2048}
 #: How many times the training, to see what more of it does.
-LONGER = 4
+LONGER = {"longer": (4, "four times the training"), "longest": (16, "sixteen times the training")}
 OPEN = dict.fromkeys(CLOSED, "none")
 #: The architecture that parts of the design are left out of.
 ABLATED = "unet"
@@ -123,9 +123,12 @@ def first_trials(store: Path) -> list[Trial]:
     found.append(Trial(f"{expanded}-shadow", "inputs of earlier steps, in shadow mode", memory, days=30, shadow=True))
     found.append(Trial(f"{expanded}-noise", "inputs of earlier steps, noise in training", noisy))
     thin = network(store, FASTEST, name=f"{FASTEST}-climate", perturbed=False)
-    longer = network(store, FASTEST, name=f"{FASTEST}-longer", recipe_settings={"epochs": LONGER * SETTINGS["epochs"]})
     found.append(Trial(f"{FASTEST}-year", DESIGN, network(store, FASTEST), YEAR))
-    found.append(Trial(f"{FASTEST}-longer-year", "four times the training", longer, YEAR))
+    for name, (times, text) in LONGER.items():
+        longer = network(
+            store, FASTEST, name=f"{FASTEST}-{name}", recipe_settings={"epochs": times * SETTINGS["epochs"]}
+        )
+        found.append(Trial(f"{FASTEST}-{name}-year", text, longer, YEAR))
     even = network(store, FASTEST, name=f"{FASTEST}-even", recipe_settings={"energy_weight": 0.0})
     found.append(Trial(f"{FASTEST}-even-year", "every channel weighs alike in the loss", even, YEAR))
     found.append(Trial(f"{FASTEST}-climate-year", "no perturbed columns", thin, YEAR))
