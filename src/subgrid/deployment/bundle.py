@@ -156,7 +156,9 @@ def _write(
     contract = {**inside, "model": of_model(built / MODEL)}
     write_json(built / CONTRACT, contract)
     low, high = (bound.astype(np.float32) for bound in view.ranges(split))
-    write_vectors(built / VECTORS, module, columns[: max(store.grid.columns, max(BATCHES))], low, high, spread, config.pcols)
+    write_vectors(
+        built / VECTORS, module, columns[: max(store.grid.columns, max(BATCHES))], low, high, spread, config.pcols
+    )
     report = {
         "max_relative_difference": max(found.values()),
         "same_batch": found.pop("same_batch"),
