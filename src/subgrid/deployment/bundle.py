@@ -40,6 +40,7 @@ from subgrid.deployment.runs import require_finished
 from subgrid.deployment.torchscript import BATCHES, differences, script
 from subgrid.deployment.vectors import write_vectors
 from subgrid.deployment.views import VIEWS, HostView
+from subgrid.emulator.config import EmulatorConfig
 from subgrid.emulator.files import load_for_store, save_emulator
 
 #: Splits on whose columns an export is checked, the first one that the store has.
@@ -125,7 +126,7 @@ def export(run: Path | str, out: Path | str, config: ExportConfig) -> dict[str, 
     return report
 
 
-def _view(run: Path, store: ColumnStore, config: ExportConfig) -> tuple[HostView, Any]:
+def _view(run: Path, store: ColumnStore, config: ExportConfig) -> tuple[HostView, EmulatorConfig]:
     """The emulator as the target's model sees it, and its settings as trained."""
     as_trained = load_for_store(run, store, config.variables, config.trust)
     emulator = as_trained
@@ -140,50 +141,41 @@ def _view(run: Path, store: ColumnStore, config: ExportConfig) -> tuple[HostView
 
 
 def _write(
-    built: Path, run: Path, store: ColumnStore, view: HostView, trained: Any, config: ExportConfig
+    built: Path, run: Path, store: ColumnStore, view: HostView, trained: EmulatorConfig, config: ExportConfig
 ) -> dict[str, Any]:
     """Everything of the bundle but its checksums."""
     split = store[next((name for name in SPLITS if name in store.split_names), SPLITS[0])]
     columns = view.sample(split, min(max(store.grid.columns, 3 * max(BATCHES)), MOST_COLUMNS))
-    sample = columns[: 3 * max(BATCHES)]
+    sample, grid = columns[: 3 * max(BATCHES)], columns[: max(store.grid.columns, max(BATCHES))]
     spread = _scale(view, sample, view.spread(split))
     save_emulator(view.emulator, built / WEIGHTS)
-    checksums = {f"{WEIGHTS}/{p.name}": sha256(p) for p in sorted((built / WEIGHTS).iterdir()) if p.is_file()}
-    origin = {"run": run.resolve().name, **_origin(run), "checksums": checksums}
-    inside = describe(view, trained, config.name or as_name(run.resolve().stem), config.target, config.pcols, origin)
+    name = config.name or as_name(run.resolve().stem)
+    inside = describe(view, trained, name, config.target, config.pcols, _origin(run, built / WEIGHTS))
     module = _model(built / MODEL, view, sample, inside)
-    found = _checked(module, view, sample, spread)
+    report = {**_differences(module, view, sample, spread), "split": split.name, "target": config.target}
     contract = {**inside, "model": of_model(built / MODEL)}
     write_json(built / CONTRACT, contract)
     low, high = (bound.astype(np.float32) for bound in view.ranges(split))
-    write_vectors(
-        built / VECTORS, module, columns[: max(store.grid.columns, max(BATCHES))], low, high, spread, config.pcols
-    )
-    report = {
-        "max_relative_difference": max(found.values()),
-        "same_batch": found.pop("same_batch"),
-        "batches": found,
-        "split": split.name,
-        "file": MODEL,
-        "bytes": contract["model"]["bytes"],
-        "n_in": contract["n_in"],
-        "n_out": contract["n_out"],
-        "name": contract["name"],
-        "target": config.target,
-        "milliseconds": _timed(module, sample, config.pcols),
-    }
+    write_vectors(built / VECTORS, module, grid, low, high, spread, config.pcols)
+    report |= {key: contract["model"][key] for key in ("file", "bytes")}
+    report |= {key: contract[key] for key in ("name", "n_in", "n_out")}
+    report["milliseconds"] = _timed(module, sample, config.pcols)
     write_record(built / REPORT, BUNDLE, report)
-    texts = {"MODEL_CARD.md": model_card(run, contract, report, config.online, config.licence)}
-    texts["README.md"] = readme(contract)
-    if config.target != "torchscript":
-        texts |= render(contract)
-    if config.target == "e3sm":
-        texts |= e3sm_files(contract)
-    if config.target == "cam":
-        texts |= cam_files(contract)
-    for path, text in texts.items():
+    for path, text in _texts(run, contract, report, config).items():
         write_text(make_folder((built / path).parent) / Path(path).name, text)
     return report
+
+
+def _texts(run: Path, contract: dict[str, Any], report: dict[str, Any], config: ExportConfig) -> dict[str, str]:
+    """Card, readme, and what the target's model needs: relative path -> text."""
+    found = {
+        "MODEL_CARD.md": model_card(run, contract, report, config.online, config.licence),
+        "README.md": readme(contract),
+    }
+    if config.target != "torchscript":
+        found |= render(contract)
+    of_target = {"e3sm": e3sm_files, "cam": cam_files}
+    return found | (of_target[config.target](contract) if config.target in of_target else {})
 
 
 def _model(file: Path, view: HostView, sample: NDArray[np.float32], contract: dict[str, Any]) -> Any:
@@ -203,7 +195,9 @@ def _scale(view: HostView, sample: NDArray[np.float32], spread: NDArray[np.float
     return np.where(spread > 0, spread, largest)
 
 
-def _checked(module: Any, view: HostView, sample: NDArray[np.float32], spread: NDArray[np.float64]) -> dict[str, float]:
+def _differences(
+    module: Any, view: HostView, sample: NDArray[np.float32], spread: NDArray[np.float64]
+) -> dict[str, Any]:
     """Differences between the model and the emulator; :class:`SubgridError` if they are too large."""
     found = differences(module, view, sample, spread)
     if found["same_batch"] > 0 or max(found.values()) > TOLERANCE:
@@ -211,7 +205,11 @@ def _checked(module: Any, view: HostView, sample: NDArray[np.float32], spread: N
             f"the scripted model differs from the emulator by {found} of an output's spread; allowed are 0 at the "
             f"same batch size and {TOLERANCE:g} otherwise"
         )
-    return found
+    return {
+        "max_relative_difference": max(found.values()),
+        "same_batch": found.pop("same_batch"),
+        "batches": found,
+    }
 
 
 def _timed(module: Any, sample: NDArray[np.float32], pcols: int) -> dict[str, float]:
@@ -239,10 +237,13 @@ def checksum_lines(folder: Path) -> str:
     return "".join(f"{sha256(folder / path)}  {path}\n" for path in files)
 
 
-def _origin(run: Path) -> dict[str, Any]:
-    """The run's own settings and provenance, where it has them."""
+def _origin(run: Path, weights: Path) -> dict[str, Any]:
+    """The run's own settings and provenance, where it has them, and checksums of the weights that were exported."""
     names = {"settings": "config.json", "made_with": "provenance.json"}
-    return {key: read_json(run / name) for key, name in names.items() if run.is_dir() and (run / name).is_file()}
+    held = {key: read_json(run / name) for key, name in names.items() if run.is_dir() and (run / name).is_file()}
+    files = sorted(path for path in weights.rglob("*") if path.is_file())
+    sums = {path.relative_to(weights.parent).as_posix(): sha256(path) for path in files}
+    return {"run": run.resolve().name, **held, "checksums": sums}
 
 
 def _require_room(out: Path) -> None:
