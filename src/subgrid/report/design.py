@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ RANGE = "the training range (day, largest distance in spreads)"
 #: What is asked of a design over days 60 to 90.
 ASKED = dict(zip((key for key, *_ in MERITS), (1.0, 0.05, 0.10), strict=True))
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#332288", "#999999")
+#: Lines of a network's runs of a year, one after the other; longer ones are dashed.
+STYLES = ("-", ":", "-.", (0, (1, 4)))
 #: Days from which on a run is drawn in 30-day means.
 LONG = 180
 
@@ -109,14 +112,15 @@ def long_figure(records: list[Record]) -> Figure:
     figure = Figure(figsize=(10.4, 3.6), layout="constrained")
     axes = figure.subplots(1, 3)
     drawn = sorted({record["architecture"] for record in records})
+    styles = {name: cycle(STYLES) for name in drawn}
+    chosen = [next(styles[r["architecture"]]) if r["requested_days"] <= 365 else "--" for r in records]
     for axis, (key, label, perfect, _) in zip(axes, MERITS, strict=True):
         axis.axhspan(perfect - ASKED[key], perfect + ASKED[key], color="#e6f2e6", lw=0)
         axis.axhline(perfect, color="0.3", lw=0.8)
-        for record in records:
+        for record, style in zip(records, chosen, strict=True):
             whole = whole_periods(record)
             colour = COLOURS[drawn.index(record["architecture"]) % len(COLOURS)]
             days = [0.5 * (p["first_day"] + p["last_day"]) / 365 for p in whole]
-            style = "-" if record["requested_days"] <= 365 else "--"
             told = f"{record['architecture']}, {_run_of(record)}"
             axis.plot(days, [p[key] for p in whole], style, color=colour, label=told)
         axis.set_ylabel(label)
@@ -330,6 +334,13 @@ def _most(record: Record, key: str, perfect: float, digits: int) -> str:
     return fixed(max(whole, key=lambda v: abs(v - perfect)), digits, signed=perfect == 0.0) if whole else NOTHING
 
 
+def _year(record: Record) -> str:
+    """The figures of merit of a run's last year in words."""
+    found = [f"{label.replace(chr(10), ' ')} {fixed(record[key], 3 if perfect else 2, signed=not perfect)}"
+             for key, label, perfect, _ in MERITS]  # fmt: skip
+    return ", ".join(found)
+
+
 def _finer(seasonal: list[Record]) -> list[str]:
     if not seasonal:
         return ["Not run yet."]
@@ -339,7 +350,7 @@ def _finer(seasonal: list[Record]) -> list[str]:
     return [
         f"{record['architecture']}, {record['recipe']}, trained on columns of T31: {record['days']} days. The lowest "
         f"level of the northern extratropics goes through {swing[0]:.1f} K from month to month, the control's through "
-        f"{swing[1]:.1f} K.",
+        f"{swing[1]:.1f} K. In the mean of the last year: {_year(record)}.",
         "",
         "![Monthly means of the run at T31 and of its control](images/design_seasons.png)",
     ]
