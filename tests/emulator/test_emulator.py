@@ -66,7 +66,7 @@ def test_traced_core_in_scripted_shell_equals_eager(emulator, columns, batch):
     with torch.inference_mode():
         eager, _ = flat(columns[:batch])
     with torch.no_grad():
-        scripted = script(emulator, columns)(columns[:batch])
+        scripted = script(FlatEmulator(emulator), columns)(columns[:batch])
     assert torch.equal(scripted, eager)
 
 

@@ -22,7 +22,7 @@ def answers(emulator, store, scripted=False):
     """Of the first block, (n, level, 4) and (n, scalar)."""
     x = torch.from_numpy(store["test"].read_variables(emulator.variables.inputs, 0).copy())
     with torch.inference_mode():
-        y = script(emulator, x)(x) if scripted else FlatEmulator(emulator).eval()(x)[0]
+        y = script(FlatEmulator(emulator), x)(x) if scripted else FlatEmulator(emulator).eval()(x)[0]
     return y[:, :32].reshape(-1, 4, 8).transpose(1, 2), y[:, 32:]
 
 

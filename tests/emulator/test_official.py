@@ -213,7 +213,7 @@ def test_it_is_scripted_and_converted_to_jax(make):
     x = torch.from_numpy(store["test"].read_variables(emulator.variables.inputs, 0))
     with torch.inference_mode():
         wanted = flat(x)[0]
-    assert torch.equal(script(emulator, x)(x), wanted)
+    assert torch.equal(script(FlatEmulator(emulator), x)(x), wanted)
     found = np.asarray(to_jax(flat, (x,))(x.numpy())[0])
     spread = wanted.numpy().std(axis=0)
     live = spread > 0

@@ -74,7 +74,7 @@ def test_saved_loaded_and_scripted_it_is_the_same(emulator, rows, tmp_path):
     with torch.no_grad():
         wanted = FlatEmulator(emulator)(x)[0]
         assert torch.equal(FlatEmulator(load_emulator(tmp_path / "emulator"))(x)[0], wanted)
-        scripted = script(emulator, x)(x)
+        scripted = script(FlatEmulator(emulator), x)(x)
     scale = emulator.outputs.profile_std.max()
     assert (scripted - wanted).abs().max() <= 1e-5 * scale
 

@@ -345,11 +345,11 @@ def test_a_host_refuses_the_variables_that_it_has_not(tmp_path):
 
 
 def test_our_own_export_comes_back_in_our_order(make_emulator, tiny_store, tmp_path):
-    from subgrid.deployment import export
+    from subgrid.deployment import ExportConfig, export
 
     ours = make_emulator()
     save_emulator(ours, tmp_path / "ours")
-    export(tmp_path / "ours", tiny_store.path, tmp_path / "export")
+    export(tmp_path / "ours", tmp_path / "export", ExportConfig(str(tiny_store.path)))
     again = load_for_store(tmp_path / "export" / "model.pt", tiny_store, "speedy")
     x = torch.from_numpy(tiny_store["test"].read_variables(ours.variables.inputs, 0)[:50].copy())
     with torch.inference_mode():

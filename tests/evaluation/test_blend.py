@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from subgrid.base.errors import SubgridError, UsageError
-from subgrid.deployment import export
+from subgrid.deployment import ExportConfig, export
 from subgrid.emulator import FlatEmulator, load, load_emulator, save_emulator
 from subgrid.emulator.blend import BlendedEmulator
 from subgrid.evaluation import EvaluateConfig, evaluate
@@ -139,7 +139,7 @@ def test_it_is_saved_loaded_and_exported(blended, tiny_store, tmp_path):
     with torch.no_grad():
         assert torch.equal(FlatEmulator(again)(x)[0], FlatEmulator(blended)(x)[0])
     assert again.metadata == blended.metadata and again.answer == "weighted sum of 2 emulators"
-    report = export(tmp_path / "emulator", tiny_store.path, tmp_path / "export")
+    report = export(tmp_path / "emulator", tmp_path / "export", ExportConfig(str(tiny_store.path)))
     assert report["same_batch"] == 0.0
     assert not load(tmp_path / "emulator", clip_outputs=False).members[0].config.clip_outputs
 

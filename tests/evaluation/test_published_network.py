@@ -15,7 +15,7 @@ from subgrid.cli.app import main
 from subgrid.columns.climsim.convert import ConvertConfig, convert
 from subgrid.columns.climsim.sample import SampleConfig, write_sample
 from subgrid.columns.variables import offsets, variable_set
-from subgrid.deployment import export
+from subgrid.deployment import ExportConfig, export
 from subgrid.emulator import FlatEmulator, load_for_store
 from subgrid.evaluation import EvaluateConfig, evaluate
 
@@ -80,7 +80,7 @@ def test_confidences_change_no_score(store, wrapper, scores, tmp_path):
 
 
 def test_it_is_exported_beside_ours(store, published_file, tmp_path):
-    report = export(published_file, store.path, tmp_path / "export", "v2_rh_mc")
+    report = export(published_file, tmp_path / "export", ExportConfig(str(store.path), variables="v2_rh_mc"))
     assert report["max_relative_difference"] == 0.0 and report["split"] == SPLIT
     contract = json.loads((tmp_path / "export" / "contract.json").read_text())
     assert (contract["n_in"], contract["n_out"], contract["time_step_s"]) == (557, 368, 1200.0)

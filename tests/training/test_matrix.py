@@ -86,7 +86,7 @@ def test_a_cell(architecture, recipe, levels, stores, tmp_path):
     with torch.no_grad():
         found = FlatEmulator(emulator)(x)[0]
         assert torch.equal(FlatEmulator(again)(x)[0], found)
-        module = script(again, x[:16])
+        module = script(FlatEmulator(again), x[:16])
         assert torch.equal(module(x), found)
         for strange in (torch.zeros_like(x), *extremes(x)):
             assert torch.isfinite(module(strange)).all()
