@@ -154,7 +154,7 @@ def test_ctrl_c_ends_all_processes_and_is_told_once(store, tmp_path):
             assert time.monotonic() < end and begun.poll() is None
             time.sleep(0.1)
         os.killpg(begun.pid, signal.SIGINT)
-        _, said = begun.communicate(timeout=60)  # until the last of them has closed it
+        _, said = begun.communicate(timeout=180)  # until the last of them has closed it
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(begun.pid, signal.SIGKILL)
