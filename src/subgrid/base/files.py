@@ -133,6 +133,18 @@ def replace_folder(built: Path, final: Path) -> None:
 
 
 @contextlib.contextmanager
+def built_beside(final: Path) -> Iterator[Path]:
+    """A folder beside ``final``, which takes its place if nothing goes wrong, and is removed otherwise."""
+    built = partial_path(final)
+    shutil.rmtree(built, ignore_errors=True)  # of a process that was killed
+    try:
+        yield make_folder(built)
+        replace_folder(built, final)
+    finally:
+        shutil.rmtree(built, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def only_writer(path: Path) -> Iterator[None]:
     """Hold the lock of the folder ``path``; a second process is told at once.
 

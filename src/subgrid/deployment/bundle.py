@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -19,11 +16,10 @@ from numpy.typing import NDArray
 
 from subgrid.base.errors import SubgridError, UsageError, unknown_name
 from subgrid.base.files import (
+    built_beside,
     make_folder,
     only_writer,
-    partial_path,
     read_json,
-    replace_folder,
     write_file,
     write_json,
     write_text,
@@ -119,7 +115,7 @@ def export(run: Path | str, out: Path | str, config: ExportConfig) -> dict[str, 
     _require_room(out)
     store = open_store(config.data)
     view, trained = _view(run, store, config)
-    with only_writer(out), _built(out) as built:
+    with only_writer(out), built_beside(out) as built:
         with log_file(built, "export"):
             report = _write(built, run, store, view, trained, config)
         write_text(built / SUMS, checksum_lines(built))
@@ -253,15 +249,3 @@ def _require_room(out: Path) -> None:
     if not (out / CONTRACT).is_file():
         raise SubgridError(f"{out} is there and holds no bundle: choose another --out, or remove it")
     require_format(read_json(out / CONTRACT), BUNDLE, out / CONTRACT)
-
-
-@contextmanager
-def _built(out: Path) -> Iterator[Path]:
-    """A folder beside ``out`` that takes its place if nothing goes wrong, and is removed otherwise."""
-    built = partial_path(out)
-    shutil.rmtree(built, ignore_errors=True)  # of a process that was killed
-    try:
-        yield make_folder(built)
-        replace_folder(built, out)
-    finally:
-        shutil.rmtree(built, ignore_errors=True)

@@ -102,7 +102,9 @@ def run_demo(folder: Path, tiny: bool = False) -> dict[str, Any]:
         times.stage(
             "export",
             (folder / "export" / "report.json").exists(),
-            lambda: export(chosen.run, folder / "export", ExportConfig(str(chosen.store))),
+            lambda: export(
+                chosen.run, folder / "export", ExportConfig(str(chosen.store), online=str(folder / "coupled"))
+            ),
         )
         memory.sample()
         times.peak(memory.gib)
@@ -195,7 +197,7 @@ def commands(folder: Path, tiny: bool = False) -> list[str]:
         ),
         f"subgrid evaluate {chosen.run} out={folder / 'evaluation'}",
         f"subgrid couple {chosen.run} days={chosen.couple.days} out={folder / 'coupled'}",
-        f"subgrid export {chosen.run} --out {folder / 'export'}",
+        f"subgrid export {chosen.run} --out {folder / 'export'} online={folder / 'coupled'}",
         f"subgrid report {folder}",
     ]
 
