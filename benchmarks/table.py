@@ -128,13 +128,10 @@ def page(lines: list[dict[str, Any]]) -> str:
         "network / peak",
         "whole step / peak",
     )
-    return "\n\n".join(
-        [
-            f"Measured on {machine()}; {load}.",
-            markdown(HEAD, rows(lines)),
-            markdown(speeds, training_rows(lines)),
-        ]
-    )
+    parts = [f"Measured on {machine()}; {load}.", markdown(HEAD, rows(lines))]
+    if trained := training_rows(lines):
+        parts.append(markdown(speeds, trained))
+    return "\n\n".join(parts)
 
 
 def paper_rows(lines: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

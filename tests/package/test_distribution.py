@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -74,8 +74,7 @@ def test_the_installed_wheel_lists_and_says_its_version(site):
 
 
 def test_the_source_archive_can_be_worked_with(dist, tmp_path):
-    with tarfile.open(dist / f"subgrid-{VERSION}.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    shutil.unpack_archive(dist / f"subgrid-{VERSION}.tar.gz", tmp_path)
     source = tmp_path / f"subgrid-{VERSION}"
     for name in ("Makefile", "constraints.txt", "tests/conftest.py", "docs/index.md", "examples/plugin/pyproject.toml"):
         assert (source / name).is_file(), name
