@@ -114,8 +114,11 @@ def test_constraints_of_what_is_shipped_can_differ_from_those_of_training(tmp_pa
     export(tiny_run, tmp_path / "out", replace(config, constraints={"top": 3, "clip_outputs": False}))
     held = json.loads((tmp_path / "out" / "contract.json").read_text())
     assert held["pruning"]["trained"]["outputs"] == 0 and held["pruning"]["deployed"]["outputs"] == 3
-    names = [one["name"] for one in held["constraints"]]
-    assert "top" in names and "clip_outputs" not in names and "positive_water" in names
+    told = {one["name"]: one["what"] for one in held["constraints"]}
+    assert "clip_outputs" not in told and all(told.values())
+    assert told["top"] == "no tendencies of waters and winds on the top 3 levels"
+    assert "what a layer holds" in told["positive_water"]
+    assert told["top"] in (tmp_path / "out" / "MODEL_CARD.md").read_text()
     y = np.fromfile(tmp_path / "out" / "test" / "grid.y.bin", "<f4").reshape(-1, held["n_out"])
     place = {one["name"]: one["first"] - 1 for one in held["variables"]["outputs"]}
     moistening = y[:, place["specific_humidity_tendency"] :]

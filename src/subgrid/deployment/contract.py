@@ -139,5 +139,5 @@ def _constraints(emulator: ColumnEmulator) -> list[dict[str, str]]:
     if config.clip_outputs:
         found.append(("clip_outputs", f"outputs kept within training, widened by {config.clip_margin:g}"))
     for one in cast(list[Constraint], list(getattr(emulator, "constraints", []))):
-        found.append((one.counter, (type(one).__doc__ or "").strip().partition("\n")[0]))
+        found.append((one.counter, one.does))
     return [{"name": name, "what": what} for name, what in found]

@@ -15,12 +15,14 @@ class Constraint(nn.Module):
     """Base: looks up the places of the variables that it needs.
 
     Attributes:
+        does: what it does to the answers, in words for a model card.
         counter: name of what :meth:`forward` counts.
         units: of that.
         per_level: whether it is counted level by level.
         needs_inputs, needs_targets: variables without which it cannot work.
     """
 
+    does = ""
     counter = ""
     units = "1"
     per_level = False

@@ -14,6 +14,14 @@ from subgrid.emulator.constraints.base import Constraint
 from subgrid.emulator.features import InputFeatures
 from subgrid.emulator.transforms import Standardise
 
+#: What a kind of closure changes.
+_BY = {
+    "projection": "the smallest change of its outputs, in units of their spreads",
+    "level": "one tendency on one level",
+    "tendencies": "the smallest change of its tendencies, in units of their spreads",
+    "fluxes": "the smallest change of its fluxes, in units of their spreads",
+}
+
 
 class Closure(Constraint):
     """Closes a budget by changing outputs, each in proportion to ``factor x room``.
@@ -38,6 +46,7 @@ class Closure(Constraint):
     ) -> None:
         super().__init__(features, variables)
         self.counter, self.units = f"{budget.name}_by_{kind}", budget.units
+        self.does = f"closes the column's {budget.name} by {_BY[kind]}"
         self.kind, self.budget = kind, ColumnBudget(budget, features, variables)
         # Kept in a tuple so that the transform is not registered (and saved) twice.
         self._outputs = (outputs,)

@@ -53,6 +53,7 @@ class RateLimit(Constraint):
         self.counter, (self.needs_targets, unit) = name, LIMITS[name]
         self.units = _UNITS.get(self.needs_targets[0], "m/s2")
         super().__init__(features, variables)
+        self.does = f"{' and '.join(self.needs_targets)} within ±{most * unit:.3g} {self.units}"
         self.most = most * unit
 
     def forward(self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,6 +70,7 @@ class RateLimit(Constraint):
 class Night(Constraint):
     """No fluxes of sunlight where there is no insolation. Counter: what is taken away, summed over the fluxes."""
 
+    does = "no fluxes of sunlight where there is no insolation"
     counter, units = "night", "W/m2"
     needs_inputs = ("insolation",)
 
@@ -103,6 +105,9 @@ class Tropopause(Constraint):
 
     def __init__(self, lapse: float, features: InputFeatures, variables: VariableSet) -> None:
         super().__init__(features, variables)
+        self.does = (
+            f"no tendencies of water above the level from which potential temperature rises by {lapse:g} K/km or more"
+        )
         self.lapse = lapse / 1000.0
         self.waters = [name for name in _MOIST if name in self.target_profiles]
 
@@ -142,6 +147,7 @@ class Top(Constraint):
 
     def __init__(self, levels: int, features: InputFeatures, variables: VariableSet) -> None:
         super().__init__(features, variables)
+        self.does = f"no tendencies of waters and winds on the top {levels} levels"
         held = [name for name in _TOP if name in self.target_profiles]
         keep = torch.ones(features.grid.n_levels, len(self.target_profiles))
         for name in held:

@@ -33,6 +33,9 @@ class Condense(Constraint):
     def __init__(self, features: InputFeatures, variables: VariableSet, config: EmulatorConfig) -> None:
         super().__init__(features, variables)
         self.above, self.rate = config.condense_above, 1.0 / (3600.0 * config.condense_hours)
+        self.does = (
+            f"humidity above {config.condense_above:g} of saturation rains out within {config.condense_hours:g} h"
+        )
         self.saturation = config.saturation
 
     def forward(self, p_in: Tensor, s_in: Tensor, p_out: Tensor, s_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -60,6 +63,7 @@ class PositiveWater(Constraint):
     target. Counter: water added to each layer by the bound.
     """
 
+    does = "the loss of each water bounded by what a layer holds"
     counter, units, per_level = "positive_water", "kg/m2/s", True
     needs_inputs = ("specific_humidity", "surface_pressure")
     needs_targets = ("specific_humidity_tendency",)
@@ -90,6 +94,7 @@ class WaterByPrecipitation(Constraint):
     Counter: |change of precipitation|.
     """
 
+    does = "closes the column's water with precipitation"
     counter, units = "water_by_precipitation", "kg/m2/s"
     needs_inputs = ("surface_pressure",)
     needs_targets = (
