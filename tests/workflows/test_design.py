@@ -233,6 +233,9 @@ def test_a_departure_stands_beside_the_mean_error_of_the_heating_offline(tmp_pat
     found = foretold_by(tmp_path / "sections", apart, worst, column_grid)
     assert found == {"offline_error_K_per_day": pytest.approx(-0.2), "rank_correlation": pytest.approx(1.0)}
     assert foretold_by(tmp_path / "nothing", apart, worst, column_grid) == {}
+    write_dataset(tmp_path / "cold", dataset * 0.0)  # a process that does not heat there
+    found = foretold_by(tmp_path / "cold", apart, worst, column_grid)
+    assert found == {"offline_error_K_per_day": 0.0, "rank_correlation": None}
 
 
 def test_no_scores_are_refused(tmp_path):

@@ -165,7 +165,7 @@ def _distances(
 
 def foretold_by(
     sections: Path, apart: NDArray[np.float64], worst: dict[str, float], grid: ColumnGrid
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """What the offline evaluation says of the level whose zonal-mean temperature departs most online.
 
     Args:
@@ -176,7 +176,7 @@ def foretold_by(
 
     Returns:
         ``offline_error_K_per_day``: mean error of the heating there; ``rank_correlation``: Spearman's, over the rows
-        of latitude, of that mean error and the departure.
+        of latitude, of that mean error and the departure (None where the emulator does not heat that level).
     """
     if not sections.exists():
         return {}
@@ -186,7 +186,7 @@ def foretold_by(
     by_row = [float(apart[level, row == k][0]) for k in range(len(rows))]
     return {
         "offline_error_K_per_day": float(bias[np.argmin(np.abs(rows - worst["latitude"]))]),
-        "rank_correlation": float(spearmanr(bias, by_row).statistic),
+        "rank_correlation": float(spearmanr(bias, by_row).statistic) if np.ptp(bias) else None,
     }
 
 

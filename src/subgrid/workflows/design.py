@@ -43,6 +43,8 @@ FASTEST = "mlp"
 INPUT_NOISE = 0.3
 #: Stores: the given one, above seas 4 K warmer, at T31, and with the tendencies of each process.
 CONTROL, WARMER, FINER, TERMS = "control", "warmer", "T31", "terms"
+#: Those of the host of the given one, whose controls are a measure for their runs too.
+OF_HOST = {CONTROL, TERMS}
 #: First days of the runs on other stores: empty: the first test month.
 STARTS = {CONTROL: START, WARMER: "", FINER: "", TERMS: START}
 FINER_DAYS, YEARS = 2 * 365, 5 * 365
@@ -263,7 +265,7 @@ class _Runner:
         climates = {t.climate for t in missing.values()}
         for climate in sorted(climates - set(self.stores)):
             self.stores[climate] = open_store(self.makers[climate]())
-        if CONTROL in climates and not self.controls:
+        if climates & OF_HOST and not self.controls:
             held = self.stores[CONTROL]
             self.controls = control_ensemble(Path(str(held.path)), self.out / "coupled", self.folder, held)
 
@@ -288,7 +290,7 @@ class _Runner:
 
     def _keep(self, trial: Trial, job: Coupled) -> None:
         run, store = self.out / "coupled" / job.name, self.stores[trial.climate]
-        controls = self.controls if trial.climate == CONTROL else []
+        controls = self.controls if trial.climate in OF_HOST else []
         record = scores(job, run, store, controls, trial.days)
         record |= {"text": trial.text, "climate": trial.climate, "constraints": trial.constraints}
         metrics = read_json(run / "metrics.json")
