@@ -1,9 +1,10 @@
 """A call from Fortran, through FTorch, beside the same call of the same model from Python; needs FTorch_DIR.
 
 FTorch_DIR is CMake's variable: the folder of FTorchConfig.cmake of an installed FTorch. The Fortran call checks shapes
-and that every number is finite; Python's is that of the loaded model alone. Both processes keep freed memory, as the
-command line of subgrid does: otherwise glibc gives the arrays of many columns back to the system after every call, and
-meets each page anew at the next, which makes a call of a small network on a grid a third slower.
+and that every number is finite; Python's is that of the loaded model alone. Each is a process of its own, told its
+number of threads in the same way, and both keep freed memory, as the command line of subgrid does: otherwise glibc
+gives the arrays of many columns back to the system after every call, and meets each page anew at the next, which makes
+a call of a small network on a grid a third slower.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from common import emit, measure, options, scratch, synthetic_store
 
-from subgrid.base.memory import KEPT, LARGE, keep_freed_memory
+from subgrid.base.memory import KEPT, LARGE
 
 #: Median time of a Fortran call against Python's.
 GOAL = 1.10
@@ -62,42 +62,40 @@ def build(bundle: Path, ftorch: Path) -> Path:
     return made / "timed_driver"
 
 
-def fortran_milliseconds(driver: Path, bundle: Path, calls: int, threads: int) -> dict[int, float]:
-    """Median milliseconds of a call by number of columns."""
+def milliseconds(command: list[Any], bundle: Path, threads: int) -> dict[int, float]:
+    """Median milliseconds of a call by number of columns, as a process of so many threads prints them."""
     kept = {"MALLOC_TRIM_THRESHOLD_": str(KEPT), "MALLOC_MMAP_THRESHOLD_": str(LARGE)}
-    environment = {**os.environ, **kept, "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(
-        [driver, "--time", str(calls)], cwd=bundle, env=environment, check=True, stdout=subprocess.PIPE, text=True
-    )
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, **kept, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": paths}
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=bundle, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     lines = [line.split() for line in done.stdout.splitlines() if line.startswith("time ")]
     return {int(columns): float(value) for _, _, columns, value in lines}
 
 
-def python_milliseconds(call: Callable[[], Any], calls: int) -> float:
-    """Median milliseconds of a call, after three that warm up."""
-    walls = []
-    for number in range(calls + 3):
-        started = time.perf_counter()
-        call()
-        if number >= 3:
-            walls.append(time.perf_counter() - started)
-    return 1e3 * statistics.median(walls)
+def time_python(calls: int) -> None:
+    """Print the median milliseconds of a call of the bundle in this folder, as its driver does; three calls warm up."""
+    import torch
+
+    from subgrid.deployment.vectors import read_vectors
+
+    module = torch.jit.load("model.pt")
+    cases = {case.name: torch.from_numpy(case.x) for case in read_vectors(Path("test")).cases}
+    with torch.inference_mode():
+        for name in ("pcols", "grid"):
+            walls = []
+            for _ in range(calls + 3):
+                started = time.perf_counter()
+                module(cases[name])
+                walls.append(time.perf_counter() - started)
+            print("time", name, len(cases[name]), 1e3 * statistics.median(walls[3:]))
 
 
 def compare(what: str, bundle: Path, driver: Path, threads: int, rounds: int, calls: int) -> list[dict[str, Any]]:
     """Both, in turns, for a chunk and for a grid."""
-    import torch
-
-    from subgrid.deployment.vectors import read_vectors, torch_threads
-
-    module = torch.jit.load(str(bundle / "model.pt"))
-    cases = {case.name: torch.from_numpy(case.x) for case in read_vectors(bundle / "test").cases}
-    inputs = {len(cases[name]): cases[name] for name in ("pcols", "grid")}
-    turns = []
-    with torch_threads(threads), torch.inference_mode():
-        for _ in range(rounds):
-            python = {n: python_milliseconds(lambda x=x: module(x), calls) for n, x in inputs.items()}
-            turns.append((fortran_milliseconds(driver, bundle, calls, threads), python))
+    python = [sys.executable, "-c", f"from fortran import time_python; time_python({calls})"]
+    ways = ([driver, "--time", calls], python)
+    turns = [[milliseconds(way, bundle, threads) for way in ways] for _ in range(rounds)]
     return [
         measure(
             f"{what}: a call of {n} columns on {threads} thread{'s' * (threads > 1)}",
@@ -108,7 +106,7 @@ def compare(what: str, bundle: Path, driver: Path, threads: int, rounds: int, ca
             ratio=statistics.median(fortran[n] / python[n] for fortran, python in turns),
             at_most=GOAL,
         )
-        for n in inputs
+        for n in turns[0][0]
     ]
 
 
@@ -116,8 +114,6 @@ def main() -> None:
     """Every network with one thread and with two."""
     smoke = options(__doc__).smoke
     ftorch = ftorch_folder()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported
-    keep_freed_memory()
     rounds, calls, grid = (1, 5, 48) if smoke else (9, 40, GRID)
     with emit("fortran", smoke) as found, scratch() as folder:
         store = synthetic_store(folder / "store.zarr", 1024, 512, block=512, columns=grid)
