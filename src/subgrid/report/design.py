@@ -27,6 +27,8 @@ MEMORY = "expanded"
 RANGE = "the training range (day, largest distance in spreads)"
 #: What is asked of a design over days 60 to 90.
 ASKED = dict(zip((key for key, *_ in MERITS), (1.0, 0.05, 0.10), strict=True))
+#: Fields whose distances in noise floors are told of a year.
+DISTANCES = ("temperature", "specific_humidity", "precipitation")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#332288", "#999999")
 #: Lines of a network's runs of a year, one after the other; longer ones are dashed.
 STYLES = ("-", ":", "-.", (0, (1, 4)))
@@ -273,11 +275,21 @@ def _departure(one: Record) -> str:
     return f"{one['input'].replace('_', ' ')}{level} (day {one['day']}, {one['distance']:.2f})"
 
 
+def _of_its_last_third(record: Record) -> str:
+    """What is known of a run whose file has no mean of its last year."""
+    named = ("T (K)", "humidity", "precipitation")
+    merits = (fixed(record[key], 3 if perfect else 2, signed=not perfect) for key, _, perfect, _ in MERITS)
+    ratio = record.get("ratio") or {}
+    floors = (f"{fixed(ratio[name], 2)} ({name.replace('_', ' ')})" for name in DISTANCES if name in ratio)
+    told = ", ".join(f"{name} {merit}" for name, merit in zip(named, merits, strict=True))
+    return f"{record['architecture']}, {_run_of(record)}: {told}; noise floors: {', '.join(floors)}"
+
+
 def _long(records: dict[str, Record]) -> list[str]:
     """Two tables of long runs: the 30-day mean that departs most, and the last year's mean."""
     if not records:
         return ["Not run yet."]
-    months, years = [], []
+    months, years, thirds = [], [], []
     for record in records.values():
         head = [
             record["architecture"],
@@ -288,6 +300,8 @@ def _long(records: dict[str, Record]) -> list[str]:
         first, last = record.get("judged_days", (0, 0))
         worst = record.get("worst_zonal_temperature")
         if last - first < YEAR or not worst:
+            if record["finite"]:
+                thirds.append(_of_its_last_third(record))
             continue
         ratio = record.get("ratio") or {}
         most = fixed(worst["difference_K"], 2, signed=True)
@@ -299,7 +313,7 @@ def _long(records: dict[str, Record]) -> list[str]:
                 fixed(worst.get("between_controls_K"), 2),
                 fixed(worst.get("offline_error_K_per_day"), 2, signed=True),
                 fixed(worst.get("rank_correlation"), 2, signed=True),
-                *(fixed(ratio.get(name), 2) for name in ("temperature", "specific_humidity", "precipitation")),
+                *(fixed(ratio.get(name), 2) for name in DISTANCES),
             ]
         )
     heads = ["architecture", "recipe", "days", "T (K)", "humidity", "precipitation"]
@@ -315,7 +329,10 @@ def _long(records: dict[str, Record]) -> list[str]:
         "",
     ]
     heads += ["zonal T", "of a control (K)", "offline error (K/day)", "rank correlation"]
-    return lines + table([*heads, "T / floor", "q / floor", "rain / floor"], years)
+    lines += table([*heads, "T / floor", "q / floor", "rain / floor"], years)
+    if thirds:
+        lines += ["", f"Scored by its last third alone: {'. '.join(thirds)}."]
+    return lines
 
 
 def _latitude(degrees: float) -> str:
