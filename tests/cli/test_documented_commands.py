@@ -195,8 +195,8 @@ def test_the_cheap_ones_run_one_after_another(closed_store, published, monkeypat
         for name in ("store.zarr", "store2.zarr", "columns.zarr"):
             (folder / name).symlink_to(closed_store.path)
     order = list(TINY)
-    # A URL needs the network; the competition's score, its networks and those beside it need columns of ClimSim;
-    # several processes begin the program again, which is here that of the tests.
+    # A URL needs the network, a card's coupled run a minute; the competition's score, its networks and those beside it
+    # need columns of ClimSim; several processes begin the program again, which is here that of the tests.
     absent = (
         "://",
         "metrics=kaggle",

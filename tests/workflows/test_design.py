@@ -198,7 +198,7 @@ def test_the_page_says_what_the_files_say(tmp_path):
     assert "| memory in shadow | 90 | 0.870 | – | – | – | – | nothing |" in text
     assert "u wind, level 2 (day 5, 0.12)" in text
     assert text.count("| −1.40 K at σ 0.20, 80° N | 0.60 | −0.02 | +0.80 | 1.50 | – | 2.00 |") == 1
-    assert "Scored by its last third alone: pao, standard: T (K) +" in text
+    assert "Scored by its last third alone: pao, standard: mid-troposphere temperature minus control (K) +" in text
     assert "floors: 1.50 (temperature), 2.00 (precipitation)" in text
     assert "goes through 20.0 K from month to month, the control's through 21.0 K" in text
     assert "{{" not in text and "Not run yet" not in text

@@ -277,12 +277,9 @@ def _departure(one: Record) -> str:
 
 def _of_its_last_third(record: Record) -> str:
     """What is known of a run whose file has no mean of its last year."""
-    named = ("T (K)", "humidity", "precipitation")
-    merits = (fixed(record[key], 3 if perfect else 2, signed=not perfect) for key, _, perfect, _ in MERITS)
     ratio = record.get("ratio") or {}
     floors = (f"{fixed(ratio[name], 2)} ({name.replace('_', ' ')})" for name in DISTANCES if name in ratio)
-    told = ", ".join(f"{name} {merit}" for name, merit in zip(named, merits, strict=True))
-    return f"{record['architecture']}, {_run_of(record)}: {told}; noise floors: {', '.join(floors)}"
+    return f"{record['architecture']}, {_run_of(record)}: {_told(record)}; noise floors: {', '.join(floors)}"
 
 
 def _long(records: dict[str, Record]) -> list[str]:
@@ -299,16 +296,16 @@ def _long(records: dict[str, Record]) -> list[str]:
         months.append(head + [_most(record, key, perfect, 3 if perfect else 2) for key, _, perfect, _ in MERITS])
         first, last = record.get("judged_days", (0, 0))
         worst = record.get("worst_zonal_temperature")
+        if record["finite"] and last - first < YEAR:
+            thirds.append(_of_its_last_third(record))
         if last - first < YEAR or not worst:
-            if record["finite"]:
-                thirds.append(_of_its_last_third(record))
             continue
         ratio = record.get("ratio") or {}
         most = fixed(worst["difference_K"], 2, signed=True)
         years.append(
             [
                 *head,
-                *(fixed(record[key], 3 if perfect else 2, signed=not perfect) for key, _, perfect, _ in MERITS),
+                *_judged(record),
                 f"{most} K at σ {worst['sigma']:.2f}, {_latitude(worst['latitude'])}",
                 fixed(worst.get("between_controls_K"), 2),
                 fixed(worst.get("offline_error_K_per_day"), 2, signed=True),
@@ -351,11 +348,15 @@ def _most(record: Record, key: str, perfect: float, digits: int) -> str:
     return fixed(max(whole, key=lambda v: abs(v - perfect)), digits, signed=perfect == 0.0) if whole else NOTHING
 
 
-def _year(record: Record) -> str:
-    """The figures of merit of a run's last year in words."""
-    found = [f"{label.replace(chr(10), ' ')} {fixed(record[key], 3 if perfect else 2, signed=not perfect)}"
-             for key, label, perfect, _ in MERITS]  # fmt: skip
-    return ", ".join(found)
+def _judged(record: Record) -> list[str]:
+    """The figures of merit of the judged days."""
+    return [fixed(record[key], 3 if perfect else 2, signed=not perfect) for key, _, perfect, _ in MERITS]
+
+
+def _told(record: Record) -> str:
+    """The same in words."""
+    labels = (label.replace("\n", " ") for _, label, *_ in MERITS)
+    return ", ".join(f"{label} {merit}" for label, merit in zip(labels, _judged(record), strict=True))
 
 
 def _finer(seasonal: list[Record]) -> list[str]:
@@ -367,7 +368,7 @@ def _finer(seasonal: list[Record]) -> list[str]:
     return [
         f"{record['architecture']}, {record['recipe']}, trained on columns of T31: {record['days']} days. The lowest "
         f"level of the northern extratropics goes through {swing[0]:.1f} K from month to month, the control's through "
-        f"{swing[1]:.1f} K. In the mean of the last year: {_year(record)}.",
+        f"{swing[1]:.1f} K. In the mean of the last year: {_told(record)}.",
         "",
         "![Monthly means of the run at T31 and of its control](images/design_seasons.png)",
     ]
