@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import shutil
@@ -235,3 +236,13 @@ def test_a_name_that_is_neither_is_refused(name):
 def test_settings_of_the_hub_are_not_for_folders():
     with pytest.raises(UsageError, match="are for the hub"):
         ShareConfig("./x", create=True)
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(run, tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(SubgridError, match="no space left while writing"):
+        push(run, ShareConfig(str(tmp_path / "shared")))
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("shared") and path.is_dir()]

@@ -168,7 +168,7 @@ def _rows(records: Any) -> list[str]:
                 record["text"],
                 fixed(record.get("r2")),
                 str(record["days"]) if record["finite"] else f"**{record['days']}**",
-                *_merits(record),
+                *_merits(late(record) or {}),
                 *residuals,
                 fixed(ratio.get("temperature"), 1),
                 fixed(ratio.get("precipitation"), 1),
@@ -182,9 +182,8 @@ def _rows(records: Any) -> list[str]:
     return table(heads, rows)
 
 
-def _merits(record: Record) -> list[str]:
-    """The figures of merit over days 60 to 90."""
-    found = late(record) or {}
+def _merits(found: Record) -> list[str]:
+    """The figures of merit of a period or a record (of its judged days)."""
     return [fixed(found.get(key), 2 if perfect == 0.0 else 3, signed=perfect == 0.0) for key, _, perfect, _ in MERITS]
 
 
@@ -243,7 +242,7 @@ def _memory(records: dict[str, Record]) -> list[str]:
         if record["recipe"] != MEMORY or record["requested_days"] > 90:
             continue
         shadow = "shadow" in record
-        figures = [NOTHING] * len(MERITS) if shadow else _merits(record)
+        figures = [NOTHING] * len(MERITS) if shadow else _merits(late(record) or {})
         verdict = NOTHING if shadow else "yes" if kept(record) else "no"
         rows.append([record["text"], str(record["days"]), fixed(record["r2"]), *figures, verdict, _departures(record)])
     if not rows:
@@ -305,7 +304,7 @@ def _long(records: dict[str, Record]) -> list[str]:
         years.append(
             [
                 *head,
-                *_judged(record),
+                *_merits(record),
                 f"{most} K at σ {worst['sigma']:.2f}, {_latitude(worst['latitude'])}",
                 fixed(worst.get("between_controls_K"), 2),
                 fixed(worst.get("offline_error_K_per_day"), 2, signed=True),
@@ -348,15 +347,10 @@ def _most(record: Record, key: str, perfect: float, digits: int) -> str:
     return fixed(max(whole, key=lambda v: abs(v - perfect)), digits, signed=perfect == 0.0) if whole else NOTHING
 
 
-def _judged(record: Record) -> list[str]:
-    """The figures of merit of the judged days."""
-    return [fixed(record[key], 3 if perfect else 2, signed=not perfect) for key, _, perfect, _ in MERITS]
-
-
 def _told(record: Record) -> str:
-    """The same in words."""
+    """The figures of merit of the judged days in words."""
     labels = (label.replace("\n", " ") for _, label, *_ in MERITS)
-    return ", ".join(f"{label} {merit}" for label, merit in zip(labels, _judged(record), strict=True))
+    return ", ".join(f"{label} {merit}" for label, merit in zip(labels, _merits(record), strict=True))
 
 
 def _finer(seasonal: list[Record]) -> list[str]:
