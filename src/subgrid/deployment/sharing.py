@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from subgrid.base.errors import SubgridError, UsageError
-from subgrid.base.files import built_beside, only_writer, writable, write_json, write_text
+from subgrid.base.files import built_beside, only_writer, write_json, write_text
 from subgrid.base.formats import SHARED, mark, read_record
 from subgrid.base.hub import ask, quiet_library, sha256
 from subgrid.deployment.runs import require_finished
@@ -199,7 +199,7 @@ def _new_folder(out: Path) -> Iterator[Path]:
     """A folder beside ``out``, which is renamed to it if nothing goes wrong, and removed otherwise."""
     if out.exists():
         raise SubgridError(f"{out} is there already: choose another folder, or remove it")
-    with only_writer(out), writable(out), built_beside(out) as built:
+    with only_writer(out), built_beside(out) as built:
         yield built
 
 
